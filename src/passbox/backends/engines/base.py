@@ -1,0 +1,62 @@
+"""The contract of an engine: it runs an ApprovedPlan over files and hands back Arrow record batches.
+
+1. An engine accepts an ApprovedPlan and nothing else, and runs exactly `plan.sql` with `plan.parameters` bound.
+2. It sees the files of the plan's tables and no others; of each table only the columns in `plan.columns`.
+3. The answer is Spark's. Where an engine cannot give Spark's answer it refuses.
+4. `run` writes the rows with `passbox.backends.engines.writer` into an empty directory and counts rows, files and bytes.
+5. It raises JobFailed with a code of ProtectedQueryErrorCode (MALFORMED_QUERY, INSUFFICIENT_COMPUTE,
+   INTERNAL_ERROR, …) and a message without values of anybody's data.
+6. When `run` returns or raises, no process of the engine is left.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from passbox.analysis.plan import ApprovedPlan, Column
+
+
+@dataclass(frozen=True)
+class TableFiles:
+    """Where a table's rows lie. format: every file's; columns: all columns of the files, with Spark types."""
+
+    files: tuple[Path, ...]
+    format: Literal["parquet", "csv"]
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may use."""
+
+    memory_bytes: int
+    cpus: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a run wrote and used. rows exclude CSV headers; seconds: engine_start, then the query itself."""
+
+    rows: int
+    files: int
+    bytes: int
+    start_seconds: float
+    seconds: float
+
+
+class Engine(Protocol):
+    """A way to run SQL."""
+
+    def run(
+        self,
+        plan: ApprovedPlan,
+        tables: Mapping[str, TableFiles],
+        destination: Path,
+        format: Literal["csv", "parquet"],
+        resources: Resources,
+        scratch: Path,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> Written:
+        """Runs the plan into `destination` (existing, empty). scratch: an empty directory of the job's own."""

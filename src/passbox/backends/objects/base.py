@@ -1,0 +1,21 @@
+"""The contract of an object store: where members receive what they agreed on.
+
+1. A location is an account and an `s3://bucket/prefix` of that account.
+2. `deliver` is idempotent: keys come from the caller, an object appears whole or not at all, and a second
+   delivery of the same keys gives the same objects.
+3. No key may leave its prefix: `..`, absolute keys and empty segments are refused.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+
+class Objects(Protocol):
+    """A way to hand over files."""
+
+    def check(self, account: str, uri: str) -> None:
+        """Raises ValidationException where `uri` is no place this account can receive at."""
+
+    def deliver(self, account: str, uri: str, files: Mapping[str, Path]) -> list[str]:
+        """Puts each host file under `uri/key`; returns the full `s3://` addresses, in key order."""

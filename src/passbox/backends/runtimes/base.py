@@ -1,0 +1,151 @@
+"""The contract of a runtime: it starts a sealed process and says truly how it ended.
+
+1.  A runtime accepts a SandboxSpec and nothing else. What the spec does not grant, the process does not have:
+    no network but its own loopback, no file but the root and the mounts, no variable but `environment`.
+2.  The root and every mount are read-only, except `outputs` and the sized /tmp and /dev/shm.
+3.  The process is not root, on the host or inside, has no capability and cannot gain one.
+4.  `start` returns once the process runs; `start` that cannot seal raises Misconfigured, saying what to
+    install. It never falls back to a weaker seal by itself.
+5.  Limits hold for the whole tree of processes. Which limit ended it is said by `Exit.cause`.
+6.  `kill` ends the whole tree within two seconds and is idempotent; a dead supervisor ends it too.
+7.  `wait` may be called again after the end and gives the same Exit.
+8.  Standard output and error go to `log` (bytes, capped at `limits.log_bytes`, then cut with a note).
+9.  `connect` gives a stream socket to a port inside the sandbox's own network; nobody else can reach it.
+10. Outputs are host directories that are empty at the start and hold what the process left at the end;
+    `harvest` rules on links, devices and sizes, not the runtime.
+"""
+
+import enum
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Root:
+    """The read-only file system of a sandbox.
+
+    image:   a directory to be `/` (an unpacked container image), or None for the host's own programs: /usr
+             with its /lib and /bin links, minimal /etc, and the Python prefixes in `prefixes`
+    prefixes: host directories made visible under their own path, read-only (only with image None)
+    """
+
+    image: Path | None = None
+    prefixes: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A host file or directory made visible, read-only, at `target`."""
+
+    source: Path
+    target: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """A directory that the process may write, and what of it may leave.
+
+    host:      an existing, empty host directory that receives the files
+    target:    where the process sees it, for example /opt/ml/model
+    max_bytes, max_files: what it may hold; more is ENOSPC where the runtime can, DISK otherwise
+    disclosed: whether anything of it may leave the room at all; False means the service's own use
+    """
+
+    host: Path
+    target: str
+    max_bytes: int
+    max_files: int = 100_000
+    disclosed: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the whole tree of processes may use. memory_bytes includes tmpfs; seconds is wall time."""
+
+    memory_bytes: int
+    seconds: float
+    cpus: float = 2.0
+    processes: int = 512
+    open_files: int = 4096
+    tmp_bytes: int = 1 << 30
+    log_bytes: int = 16 << 20
+
+
+@dataclass(frozen=True)
+class SandboxSpec:
+    """Everything a sealed process is given."""
+
+    arguments: tuple[str, ...]
+    root: Root
+    limits: Limits
+    environment: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    directory: str = "/"
+    log: Path | None = None
+
+
+class Cause(enum.Enum):
+    """Why a sandbox ended."""
+
+    EXITED = "exited"
+    KILLED = "killed"
+    TIMED_OUT = "timed out"
+    OUT_OF_MEMORY = "out of memory"
+    DISK = "disk full"
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a sandbox ended. status: the exit code, or 128 + signal; peak_memory_bytes where measured."""
+
+    cause: Cause
+    status: int
+    seconds: float
+    cpu_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+
+
+class Isolation(enum.Enum):
+    """How well a runtime seals here: everything, everything but hard limits, nothing."""
+
+    SEALED = "sealed"
+    DEGRADED = "degraded"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A runtime's self-test: what it reaches here, and for `doctor` what is missing and how to fix it."""
+
+    name: str
+    isolation: Isolation
+    version: str
+    missing: tuple[tuple[str, str], ...] = ()
+
+
+class Sandbox(Protocol):
+    """A started process tree."""
+
+    def connect(self, port: int, timeout: float = 10.0) -> socket.socket:
+        """A connected stream socket (TCP_NODELAY) to 127.0.0.1:port inside; ConnectionRefusedError if
+        nobody listens there, RuntimeError once it has ended."""
+
+    def wait(self, timeout: float | None = None) -> Exit | None:
+        """The Exit, or None after `timeout` seconds."""
+
+    def kill(self, grace: float = 0.0) -> Exit:
+        """SIGTERM to all, `grace` seconds, then SIGKILL to all."""
+
+
+class Runtime(Protocol):
+    """A way to seal."""
+
+    def check(self) -> Report:
+        """Really starts a sandbox and looks; cached by the caller, not by the runtime."""
+
+    def start(self, spec: SandboxSpec) -> Sandbox:
+        """Starts it."""
