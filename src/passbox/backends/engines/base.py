@@ -37,13 +37,19 @@ class Resources:
 
 @dataclass(frozen=True)
 class Written:
-    """What a run wrote and used. rows exclude CSV headers; seconds: engine_start, then the query itself."""
+    """What a run wrote and used.
+
+    rows exclude CSV headers; start_seconds: until the engine answers; seconds: the query, its files included;
+    cpu_seconds, peak_memory_bytes: of the sealed engine over its whole life, where the runtime measures them
+    """
 
     rows: int
     files: int
     bytes: int
     start_seconds: float
     seconds: float
+    cpu_seconds: float | None = None
+    peak_memory_bytes: int | None = None
 
 
 class Engine(Protocol):

@@ -1,0 +1,149 @@
+"""The Spark Connect client: tables in, one query, Arrow batches out, errors told apart.
+
+Knows Spark Connect and nothing of what serves it. Importing pyspark costs a second and more, so it happens in
+`preload` or on first use; the API process never does.
+
+Of the errors, only those of the analysis phase are quoted: until then the engine has seen names, types and the
+query's own text. What fails later may carry values of somebody's rows and is told by its kind alone.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from passbox.analysis.plan import ApprovedPlan, Column
+from passbox.errors import JobFailed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VALUE_FAILED = (
+    "The query could not compute a value under Spark's ANSI rules: a division by zero, a number out of range, or a "
+    "text that does not fit the type it is cast to. Use try_cast, try_divide, try_add or nullif where that may happen."
+)
+_MESSAGE_LIMIT = 500
+
+
+def preload() -> None:
+    """Imports the client, for a worker to do once before it forks."""
+    import pyarrow.compute
+    import pyarrow.csv
+    import pyarrow.parquet
+    import pyspark.sql.connect.session  # noqa: F401
+
+
+class Session:
+    """One session with a server that is dialled at `address` (gRPC's form, for example `unix:/path`)."""
+
+    def __init__(self, address: str) -> None:
+        from pyspark.sql.connect.client.core import DefaultPolicy
+        from pyspark.sql.connect.session import SparkSession
+
+        self._spark = SparkSession(_builder(address), userId="passbox")
+        # The server is ours alone and one hop away: if it fails it is gone, and to try again would only wait.
+        self._spark.client.set_retry_policies([DefaultPolicy(max_retries=0)])
+        # Reattaching makes the server keep what it has sent.
+        self._spark.client.disable_reattachable_execute()
+
+    def prepare(self) -> None:
+        """The first call: opens the session on the server and sets its time zone."""
+        self._spark.conf.set("spark.sql.session.timeZone", "UTC")
+        self._spark.conf.set("spark.sql.ansi.enabled", "true")
+
+    def register(
+        self, name: str, columns: Sequence[Column], wanted: Sequence[str], format: str, paths: Sequence[str]
+    ) -> None:
+        """Makes the `wanted` columns of some files visible as the view `name`, with their declared types."""
+        reader = self._spark.read
+        if format == "csv":
+            # The schema is positional, so all columns of the files; quotes are doubled inside quotes (RFC 4180).
+            reader = reader.schema(", ".join(f"{_quoted(c.name)} {c.type}" for c in columns))
+            reader = reader.options(header="true", escape='"', newlinesInValues="true")
+        frame = reader.format(format).load(list(paths))
+        types = {column.name: column.type for column in columns}
+        frame = frame.selectExpr(
+            *(f"CAST({_quoted(column)} AS {types[column]}) AS {_quoted(column)}" for column in wanted)
+        )
+        frame.createOrReplaceTempView(name)  # Sail takes the name as it is, with spaces and dashes
+
+    def query(self, plan: ApprovedPlan) -> tuple["pa.Schema", Iterator["pa.RecordBatch"]]:
+        """Runs exactly the plan's text with its parameters bound: the result's schema, then its batches."""
+        from pyspark.sql.pandas.types import to_arrow_schema
+
+        frame = self._spark.sql(plan.sql, dict(plan.parameters))
+        schema = to_arrow_schema(frame.schema, timezone="UTC")
+        return schema, self._batches(frame, schema)
+
+    def _batches(self, frame: Any, schema: "pa.Schema") -> Iterator["pa.RecordBatch"]:
+        import pyarrow as pa
+
+        client = self._spark.client
+        for item in client.to_table_as_iterator(frame._plan.to_proto(client), {}):
+            if isinstance(item, pa.Table):
+                yield from item.cast(schema).to_batches()
+
+    def close(self) -> None:
+        """Closes the channel; the server is killed rather than asked."""
+        self._spark.client.close()
+
+
+def _builder(address: str) -> Any:
+    from pyspark.sql.connect.client.core import ChannelBuilder
+
+    class Dial(ChannelBuilder):
+        def toChannel(self) -> Any:
+            return self._insecure_channel(address)
+
+        @property
+        def host(self) -> str:
+            return "localhost"
+
+    return Dial(
+        [
+            # Identity only. Left to itself the server gzips every batch: 4 times the CPU of the demo's query.
+            ("grpc.compression_enabled_algorithms_bitset", 1),
+            ("grpc.default_authority", "localhost"),  # the path of a socket is no authority to an HTTP/2 server
+            ("grpc.enable_http_proxy", 0),
+            ("grpc.enable_retries", 0),
+            # A batch of 8,192 rows may be larger than any fixed limit; the sandbox limits what is sent.
+            ("grpc.max_receive_message_length", -1),
+        ]
+    )
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def refusal(error: Exception, phase: str) -> JobFailed:
+    """What a failure of the client means. phase: `analysis` while no row has been read, else `execution`."""
+    from pyspark.errors import PySparkException
+
+    text = str(error)
+    detail = f"{phase}: {type(error).__name__}: {text}"
+    if "Resources exhausted" in text or "Failed to allocate additional" in text:
+        return JobFailed("INSUFFICIENT_COMPUTE", "", detail=detail)
+    name = type(error).__name__
+    if phase == "analysis" and isinstance(error, PySparkException) and name not in _OURS:
+        return JobFailed("MALFORMED_QUERY", f"The engine refused the query: {_public(text)}", detail=detail)
+    if phase == "execution" and name in _VALUES:
+        return JobFailed("MALFORMED_QUERY", VALUE_FAILED, detail=detail)
+    return JobFailed("INTERNAL_ERROR", "The query engine failed.", detail=detail)
+
+
+# Classes by which the client tells that the server or the way to it failed, not the query.
+_OURS = {"SparkConnectGrpcException", "SparkConnectException", "PySparkRuntimeError"}
+# Classes by which it tells that a value could not be computed.
+_VALUES = {
+    "ArithmeticException",
+    "NumberFormatException",
+    "DateTimeException",
+    "ArrayIndexOutOfBoundsException",
+    "IllegalArgumentException",
+    "SparkRuntimeException",
+}
+
+
+def _public(text: str) -> str:
+    """An engine's message on one line, within a limit."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= _MESSAGE_LIMIT else line[: _MESSAGE_LIMIT - 1] + "…"

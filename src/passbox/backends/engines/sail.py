@@ -1,0 +1,242 @@
+"""The embedded engine: Sail (Rust, speaks Spark Connect), one sealed server per run.
+
+The server runs in a sandbox that holds Python, Sail, the files of the plan's tables and nothing else. The client
+stays in the calling process and reaches the server through the sandbox's hand-over (`bridge`). The rows come back as
+an Arrow stream and go to files by our own `writer`. Knows runtimes only by their contract; must not know accounts,
+catalogs or rules.
+
+Whoever cancels kills the calling process: the sandbox dies with it.
+"""
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from passbox.analysis.plan import ApprovedPlan
+from passbox.backends.engines import connect, writer
+from passbox.backends.engines.base import Resources, TableFiles, Written
+from passbox.backends.engines.bridge import Bridge
+from passbox.backends.runtimes.base import Cause, Exit, Limits, Mount, Root, Runtime, Sandbox, SandboxSpec
+from passbox.errors import JobFailed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PORT = 15002
+SERVER = f"""\
+from pysail.spark import SparkConnectServer
+SparkConnectServer("127.0.0.1", {PORT}).start(background=False)
+"""
+START_SECONDS = 30.0
+# How often members hear of a query that runs on.
+PROGRESS_SECONDS = 2.0
+# Of the sandbox's memory, what Sail's operators may reserve; the rest is Python, decoding and what is in flight.
+POOL_SHARE = 0.6
+MIB = 1 << 20
+
+
+class Sail:
+    """Runs plans with Sail, sealed by `runtime`."""
+
+    def __init__(self, runtime: Runtime, options: writer.Options | None = None) -> None:
+        self._runtime = runtime
+        self._options = options or writer.Options()
+
+    def run(
+        self,
+        plan: ApprovedPlan,
+        tables: Mapping[str, TableFiles],
+        destination: Path,
+        format: Literal["csv", "parquet"],
+        resources: Resources,
+        scratch: Path,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> Written:
+        """Runs the plan; the contract is in `base`. Raises JobFailed, or Misconfigured where nothing can seal."""
+        if set(plan.tables) != set(tables):
+            raise ValueError("the files given are not those of the plan's tables")
+        progress("starting the query engine")
+        log = scratch / "engine.log"
+        begun = time.monotonic()
+        sandbox = self._runtime.start(_spec(plan, tables, resources, scratch, log))
+        try:
+            with Bridge(scratch / "engine", lambda: sandbox.connect(PORT)) as bridge:
+                _await(sandbox)
+                attempt = _Attempt(plan, tables, destination, format, self._options, progress)
+                counted, ready = attempt.run(bridge.address)
+            seconds = time.monotonic() - ready
+            ended = sandbox.kill()
+        except Exception as error:
+            raise _failure(error, sandbox, resources, log) from error
+        finally:
+            sandbox.kill()
+            log.unlink(missing_ok=True)  # an engine's complaints may quote rows
+        return Written(
+            rows=counted.rows,
+            files=counted.files,
+            bytes=counted.bytes,
+            start_seconds=ready - begun,
+            seconds=seconds,
+            cpu_seconds=ended.cpu_seconds,
+            peak_memory_bytes=ended.peak_memory_bytes,
+        )
+
+
+def _spec(
+    plan: ApprovedPlan, tables: Mapping[str, TableFiles], resources: Resources, scratch: Path, log: Path
+) -> SandboxSpec:
+    """What the server may see and use: nothing but Python, its own port, and the files of the plan's tables."""
+    zone = scratch / "timezone"
+    zone.write_text("Etc/UTC\n")
+    zone.chmod(0o644)
+    mounts = [Mount(zone, "/etc/timezone")]  # without it every session of Sail dies at its birth
+    for number, name in enumerate(plan.tables):
+        table = tables[name]
+        mounts += [Mount(file, path) for file, path in zip(table.files, _paths(number, table), strict=True)]
+    cores = str(max(1, math.ceil(resources.cpus)))
+    temporary = resources.memory_bytes // 4
+    environment = {
+        "HOME": "/tmp",  # noqa: S108 - the sandbox's own
+        "TZ": "Etc/UTC",
+        "RUST_LOG": "error",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TOKIO_WORKER_THREADS": cores,
+        "SAIL_EXECUTION__DEFAULT_PARALLELISM": cores,
+        "SAIL_RUNTIME__MEMORY_POOL__TYPE": "fair",
+        "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": str(int(resources.memory_bytes * POOL_SHARE)),
+        "SAIL_RUNTIME__TEMPORARY_FILES__MAX_SIZE": str(temporary),
+    }
+    return SandboxSpec(
+        arguments=(sys.executable, "-I", "-c", SERVER),
+        root=Root(prefixes=_prefixes()),
+        limits=Limits(
+            memory_bytes=resources.memory_bytes,
+            seconds=resources.seconds,
+            cpus=resources.cpus,
+            tmp_bytes=temporary,
+        ),
+        environment=environment,
+        mounts=tuple(mounts),
+        log=log,
+    )
+
+
+def _prefixes() -> tuple[Path, ...]:
+    """Where this Python lives: the virtual environment and the installation behind it."""
+    return tuple(dict.fromkeys(Path(prefix) for prefix in (sys.prefix, sys.base_prefix)))
+
+
+def _paths(number: int, table: TableFiles) -> list[str]:
+    """Where the sandbox sees a table's files. Numbers, since names of tables and files are members' to choose."""
+    return [f"/data/{number}/{index:05d}.{table.format}" for index in range(len(table.files))]
+
+
+def _await(sandbox: Sandbox) -> None:
+    """Returns once the server listens. Raises RuntimeError if it ends first or never does."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ConnectionRefusedError):
+            sandbox.connect(PORT).close()
+            return
+        if sandbox.wait(0.005) is not None:
+            raise RuntimeError("the engine ended while it started")
+    raise RuntimeError(f"the engine did not listen within {START_SECONDS:.0f} s")
+
+
+class _Attempt:
+    """The client's side of one run; a failure leaves it as a JobFailed that has not yet looked at the sandbox."""
+
+    def __init__(
+        self,
+        plan: ApprovedPlan,
+        tables: Mapping[str, TableFiles],
+        destination: Path,
+        format: Literal["csv", "parquet"],
+        options: writer.Options,
+        progress: Callable[[str], None],
+    ) -> None:
+        self._plan, self._tables = plan, tables
+        self._destination, self._format, self._options = destination, format, options
+        self._progress = progress
+
+    def run(self, address: str) -> tuple[writer.Counted, float]:
+        """What was written, and when (monotonic seconds) the server had answered its first call."""
+        session = connect.Session(address)
+        phase = "start"
+        try:
+            session.prepare()
+            ready = time.monotonic()
+            phase = "analysis"
+            for number, name in enumerate(self._plan.tables):
+                table = self._tables[name]
+                paths = _paths(number, table)
+                session.register(name, table.columns, self._plan.columns[name], table.format, paths)
+            self._progress("running the query")
+            schema, batches = session.query(self._plan)
+            writer.check(schema, self._format)
+            phase = "execution"
+            counted = writer.write(
+                self._told(batches), schema, self._destination, self._format, self._options
+            )
+            return counted, ready
+        except JobFailed:
+            raise
+        except Exception as error:
+            raise connect.refusal(error, phase) from error
+        finally:
+            session.close()
+
+    def _told(self, batches: Iterator["pa.RecordBatch"]) -> Iterator["pa.RecordBatch"]:
+        """The batches, with a word of progress now and then."""
+        rows, due = 0, time.monotonic() + PROGRESS_SECONDS
+        for batch in batches:
+            yield batch
+            rows += batch.num_rows
+            if time.monotonic() >= due:
+                self._progress(f"running the query: {rows:,} rows written")
+                due = time.monotonic() + PROGRESS_SECONDS
+
+
+def _failure(error: Exception, sandbox: Sandbox, resources: Resources, log: Path) -> Exception:
+    """Why a run failed: first what ended the sandbox, then what the client was told."""
+    # Once the server is gone the client only knows that a connection broke; the sandbox says why, a little later.
+    gone = not isinstance(error, JobFailed) or error.code == "INTERNAL_ERROR"
+    ended = sandbox.wait(2.0 if gone else 0.0)
+    told = f"{error.detail or error.message}" if isinstance(error, JobFailed) else repr(error)
+    tail = _tail(log)
+    detail = f"{told}\nsandbox: {ended}\nlog: {tail}"
+    memory = f"The query needed more than the {resources.memory_bytes // MIB} MiB of memory that it was given."
+    if ended is not None and gone:
+        return _ended(ended, memory, resources, tail, detail)
+    if isinstance(error, JobFailed):
+        message = memory if error.code == "INSUFFICIENT_COMPUTE" else error.message
+        return JobFailed(error.code, message, detail=detail)
+    return JobFailed("INTERNAL_ERROR", "The query engine failed.", detail=detail)
+
+
+def _ended(ended: Exit, memory: str, resources: Resources, tail: str, detail: str) -> JobFailed:
+    match ended.cause:
+        case Cause.OUT_OF_MEMORY:
+            return JobFailed("INSUFFICIENT_COMPUTE", memory, detail=detail)
+        case Cause.EXITED if "memory allocation of" in tail:  # Rust's last words where only rlimits hold
+            return JobFailed("INSUFFICIENT_COMPUTE", memory, detail=detail)
+        case Cause.TIMED_OUT:
+            message = f"The query ran longer than the {resources.seconds:g} s that it was given."
+            return JobFailed("INSUFFICIENT_COMPUTE", message, detail=detail)
+        case Cause.DISK:
+            message = "The query needed more temporary space than it was given."
+            return JobFailed("INSUFFICIENT_COMPUTE", message, detail=detail)
+        case _:
+            return JobFailed("INTERNAL_ERROR", "The query engine ended unexpectedly.", detail=detail)
+
+
+def _tail(log: Path) -> str:
+    """The end of the server's log, for the operator."""
+    try:
+        return log.read_bytes()[-4000:].decode(errors="replace")
+    except OSError:
+        return ""
