@@ -1,0 +1,101 @@
+"""What an operation is given: who calls, what it calls upon, and the transaction it happens in.
+
+A Call holds only what its caller may see: `fetch` put it there, and the policy allowed it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from passbox.errors import ValidationException
+from passbox.names import PageTokens
+from passbox.state import resources
+from passbox.state.database import Transaction
+from passbox.state.resources import Resource
+
+DEFAULT_PAGE = 50
+
+
+class Catalog(Protocol):
+    """What operations ask of a catalog (see `passbox.backends.catalogs.base`)."""
+
+    def describe(self, account: str, reference: Mapping[str, Any]) -> Any:
+        """Columns of one account's table."""
+
+
+class Objects(Protocol):
+    """What operations ask of an object store (see `passbox.backends.objects.base`)."""
+
+    def check(self, account: str, uri: str) -> None:
+        """Raises ValidationException where the account cannot receive at `uri`."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What is the same for every call: the region, the page tokens, and the two contracts to the outside."""
+
+    region: str
+    tokens: PageTokens
+    catalog: Catalog
+    objects: Objects
+    images: Path
+
+
+@dataclass
+class Call:
+    """One authenticated, fetched and permitted call."""
+
+    account: str
+    operation: str
+    tx: Transaction
+    room: Room
+    fetched: dict[str, Resource] = field(default_factory=dict)
+
+    @property
+    def membership(self) -> Resource:
+        """The caller's membership that the request names."""
+        return self.fetched["membership"]
+
+    @property
+    def collaboration(self) -> Resource:
+        """The collaboration that the request or its membership names."""
+        return self.fetched["collaboration"]
+
+    @property
+    def member(self) -> Resource:
+        """The caller's own row among the collaboration's members."""
+        return self.fetched["member"]
+
+    @property
+    def target(self) -> Resource:
+        """The caller's own table, algorithm or tagged resource that the request names."""
+        return self.fetched["target"]
+
+    def page(
+        self,
+        params: Mapping[str, Any],
+        kind: str,
+        project: Callable[[Resource], dict[str, Any]],
+        key: str,
+        *,
+        default: int = DEFAULT_PAGE,
+        statuses: list[str] | None = None,
+        **filters: str,
+    ) -> dict[str, Any]:
+        """One page of rows of a kind, as the modelled list output under `key` with its nextToken."""
+        limit = params.get("maxResults") or default
+        listing = "|".join([self.account, self.operation, *(f"{k}={filters[k]}" for k in sorted(filters))])
+        token = params.get("nextToken")
+        after = self.room.tokens.read(listing, token) if token else None
+        rows = resources.find(self.tx, kind, statuses=statuses, after=after, limit=limit + 1, **filters)
+        output: dict[str, Any] = {key: [project(row) for row in rows[:limit]]}
+        if len(rows) > limit:
+            last = rows[limit - 1]
+            output["nextToken"] = self.room.tokens.issue(listing, last.created, last.id)
+        return output
+
+
+def invalid(field: str, message: str) -> ValidationException:
+    """A ValidationException about one field."""
+    return ValidationException(message, fields=[(field, message)])

@@ -1,0 +1,141 @@
+"""Fetching is authorizing: what an operation is given here its caller may see; what it may not does not exist.
+
+A subject that is missing and a subject that is somebody else's give the same answer, to the letter.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from passbox.access.call import Call
+from passbox.access.policy import POLICY, Relation, Subject
+from passbox.errors import AccessDeniedException, ResourceNotFoundException
+from passbox.state import resources
+from passbox.state.resources import Resource
+
+_TYPES = {
+    "collaboration": "COLLABORATION",
+    "membership": "MEMBERSHIP",
+    "configured_table": "CONFIGURED_TABLE",
+    "configured_table_association": "CONFIGURED_TABLE_ASSOCIATION",
+}
+_LABELS = {
+    Relation.RUNNER: "the member with the ability CAN_QUERY",
+    Relation.MEMBER: "an active member of the collaboration",
+    Relation.CREATOR: "the creator of the collaboration",
+    Relation.OWNER: "the owner",
+    Relation.INVITED: "an invited member",
+    Relation.ANYONE: "an account",
+}
+
+
+def enter(call: Call, params: Mapping[str, Any]) -> None:
+    """Fetches the request's subject into the call and checks the policy."""
+    subject, allowed = POLICY[call.operation]
+    relations = _FETCH[subject](call, params)
+    if not relations & allowed:
+        wanted = " or ".join(sorted(_LABELS[relation] for relation in allowed))
+        raise AccessDeniedException(f"Only {wanted} may call {call.operation.split('.')[1]} here.")
+
+
+def missing(kind: str, identifier: str) -> NoReturn:
+    """The one answer for everything that the caller cannot see."""
+    label = kind.replace("_", " ")
+    raise ResourceNotFoundException(
+        f"The {label} {identifier} was not found.", resource_id=identifier, resource_type=_TYPES.get(kind, "")
+    )
+
+
+def of_membership(call: Call, kind: str, field: str, value: str) -> Resource:
+    """A resource under the call's membership, by `id` or `arn`."""
+    found = resources.first(call.tx, kind, membership=call.membership.id, **{field: value})
+    return found or missing(kind, value)
+
+
+def of_collaboration(call: Call, kind: str, field: str, value: str) -> Resource:
+    """A resource that some member brought into the call's collaboration, by `id` or `arn`."""
+    found = resources.first(call.tx, kind, collaboration=call.collaboration.id, **{field: value})
+    return found or missing(kind, value)
+
+
+def _account(_call: Call, _params: Mapping[str, Any]) -> frozenset[Relation]:
+    return frozenset({Relation.ANYONE})
+
+
+def _collaboration(call: Call, params: Mapping[str, Any]) -> frozenset[Relation]:
+    identifier = params["collaborationIdentifier"]
+    collaboration = resources.get(call.tx, "collaboration", identifier)
+    member = resources.get(call.tx, "member", f"{identifier}/{call.account}")
+    if collaboration is None or collaboration.status != "ACTIVE" or member is None:
+        missing("collaboration", identifier)
+    if member.status not in ("INVITED", "ACTIVE"):
+        missing("collaboration", identifier)
+    call.fetched |= {"collaboration": collaboration, "member": member}
+    relations = {Relation.INVITED if member.status == "INVITED" else Relation.MEMBER}
+    if collaboration.account == call.account:
+        relations.add(Relation.CREATOR)
+    return frozenset(relations)
+
+
+def _membership(call: Call, params: Mapping[str, Any]) -> frozenset[Relation]:
+    identifier = params["membershipIdentifier"]
+    membership = resources.get(call.tx, "membership", identifier)
+    if membership is None or membership.account != call.account:
+        missing("membership", identifier)
+    collaboration = resources.get(call.tx, "collaboration", membership.collaboration or "")
+    member = resources.get(call.tx, "member", f"{membership.collaboration}/{call.account}")
+    if collaboration is None or member is None:
+        raise LookupError(f"membership {identifier} without a collaboration")
+    call.fetched |= {"membership": membership, "collaboration": collaboration, "member": member}
+    relations = {Relation.OWNER}
+    if membership.status == "ACTIVE" and member.status == "ACTIVE":
+        relations.add(Relation.MEMBER)
+        if "CAN_QUERY" in member.body["abilities"]:
+            relations.add(Relation.RUNNER)
+    return frozenset(relations)
+
+
+def _owned(call: Call, found: Resource | None, kind: str, identifier: str) -> frozenset[Relation]:
+    if found is None or found.account != call.account:
+        missing(kind, identifier)
+    call.fetched["target"] = found
+    return frozenset({Relation.OWNER})
+
+
+def _configured_table(call: Call, params: Mapping[str, Any]) -> frozenset[Relation]:
+    identifier = params["configuredTableIdentifier"]
+    found = resources.get(call.tx, "configured_table", identifier)
+    return _owned(call, found, "configured_table", identifier)
+
+
+def _algorithm(call: Call, params: Mapping[str, Any]) -> frozenset[Relation]:
+    arn = params["configuredModelAlgorithmArn"]
+    found = resources.first(call.tx, "configured_model_algorithm", arn=arn)
+    return _owned(call, found, "configured_model_algorithm", arn)
+
+
+def _tagged(call: Call, params: Mapping[str, Any]) -> frozenset[Relation]:
+    arn = params["resourceArn"]
+    found = next((row for kind in _TAGGABLE if (row := resources.first(call.tx, kind, arn=arn))), None)
+    return _owned(call, found, "resource", arn)
+
+
+_TAGGABLE = (
+    "collaboration",
+    "membership",
+    "configured_table",
+    "configured_table_association",
+    "configured_model_algorithm",
+    "configured_model_algorithm_association",
+    "ml_input_channel",
+    "trained_model",
+    "trained_model_inference_job",
+)
+
+_FETCH = {
+    Subject.ACCOUNT: _account,
+    Subject.COLLABORATION: _collaboration,
+    Subject.MEMBERSHIP: _membership,
+    Subject.CONFIGURED_TABLE: _configured_table,
+    Subject.ALGORITHM: _algorithm,
+    Subject.TAGGED: _tagged,
+}

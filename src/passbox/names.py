@@ -1,0 +1,66 @@
+"""Identifiers, ARNs, the clock and page tokens. Knows no storage and no wire."""
+
+import base64
+import hashlib
+import hmac
+import re
+import time
+import uuid
+
+import orjson
+
+from passbox.errors import ValidationException
+
+ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
+
+
+def now() -> float:
+    """Seconds since the epoch, to the millisecond: what every timestamp in the house is."""
+    return round(time.time(), 3)
+
+
+def new_id() -> str:
+    """A random UUID, as the models want identifiers."""
+    return str(uuid.uuid4())
+
+
+def arn(service: str, region: str, account: str, resource: str) -> str:
+    """`arn:aws:SERVICE:REGION:ACCOUNT:RESOURCE`; service is `cleanrooms` or `cleanrooms-ml`."""
+    return f"arn:aws:{service}:{region}:{account}:{resource}"
+
+
+def arn_account(value: str) -> str:
+    """The account in an ARN ('' where it has none)."""
+    parts = value.split(":", 5)
+    return parts[4] if len(parts) == 6 else ""
+
+
+class PageTokens:
+    """Signs the place where the next page starts, for one account and one listing.
+
+    A token is opaque, works only for the listing that gave it, and names the last row that was seen, so
+    rows that are inserted meanwhile neither shift nor repeat a page.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = hashlib.sha256(b"page token" + secret).digest()
+
+    def _sign(self, listing: str, body: bytes) -> bytes:
+        return hmac.new(self._secret, listing.encode() + b"\0" + body, hashlib.sha256).digest()[:16]
+
+    def issue(self, listing: str, created: float, identifier: str) -> str:
+        """The token for the rows after (created, identifier)."""
+        body = orjson.dumps([created, identifier])
+        return base64.urlsafe_b64encode(self._sign(listing, body) + body).decode()
+
+    def read(self, listing: str, token: str) -> tuple[float, str]:
+        """(created, identifier) of the last row seen; ValidationException for a token that is not ours."""
+        try:
+            raw = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
+            if not hmac.compare_digest(raw[:16], self._sign(listing, raw[16:])):
+                raise ValueError("signature")
+            created, identifier = orjson.loads(raw[16:])
+        except ValueError:
+            text = "nextToken is not a token of this listing; start again without it."
+            raise ValidationException(text, fields=[("nextToken", text)]) from None
+        return float(created), str(identifier)

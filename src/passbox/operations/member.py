@@ -1,0 +1,118 @@
+"""Members: who is named in a collaboration, what each may do, and what its side of the payment says.
+
+A member's row belongs to the collaboration; the membership is the member's own resource.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from passbox.access.call import Call, invalid
+from passbox.access.fetch import missing
+from passbox.errors import ConflictException
+from passbox.ledger.payers import Member, candidates
+from passbox.ledger.prices import COST_TYPES
+from passbox.operations.registry import Output, Params, operation
+from passbox.operations.submission import end_work
+from passbox.state import resources
+from passbox.state.database import Transaction
+from passbox.state.resources import Resource
+
+
+def add_member(tx: Transaction, collaboration: Resource, named: Mapping[str, Any], now: float) -> None:
+    """Names an account in a collaboration; `named` is a modelled MemberSpecification."""
+    account = named["accountId"]
+    body = {
+        "displayName": named["displayName"],
+        "abilities": sorted(set(named["memberAbilities"])),
+        "mlAbilities": named.get("mlMemberAbilities"),
+        "paymentConfiguration": named.get("paymentConfiguration"),
+    }
+    resources.add(
+        tx,
+        Resource(
+            kind="member",
+            id=f"{collaboration.id}/{account}",
+            arn=f"{collaboration.arn}/member/{account}",
+            account=account,
+            collaboration=collaboration.id,
+            parent=collaboration.id,
+            status="INVITED",
+            created=now,
+            updated=now,
+            body={key: value for key, value in body.items() if value is not None},
+        ),
+    )
+
+
+def paying_members(tx: Transaction, collaboration: str) -> list[Member]:
+    """The members of a collaboration as the choice of a payer sees them."""
+    memberships = {row.account: row for row in resources.find(tx, "membership", collaboration=collaboration)}
+    return [
+        Member(
+            account=row.account,
+            runner="CAN_QUERY" in row.body["abilities"],
+            active=row.status == "ACTIVE",
+            configured=row.body.get("paymentConfiguration"),
+            accepted=joined.body["paymentConfiguration"]
+            if (joined := memberships.get(row.account)) and row.status == "ACTIVE"
+            else None,
+        )
+        for row in resources.find(tx, "member", collaboration=collaboration)
+        if row.status in ("INVITED", "ACTIVE")
+    ]
+
+
+def payment_of(members: list[Member], account: str) -> Output:
+    """The collaboration's PaymentConfiguration for one member, with the defaults spelled out."""
+    responsible = {
+        cost_type: any(member.account == account for member in candidates(members, cost_type))
+        for cost_type in COST_TYPES
+    }
+    output: Output = {}
+    for cost_type, is_responsible in responsible.items():
+        holder = output
+        *path, last = cost_type.split(".")
+        for key in path:
+            holder = holder.setdefault(key, {})
+        holder[last] = {"isResponsible": is_responsible}
+    return output
+
+
+@operation("cleanrooms.ListMembers")
+def list_members(call: Call, params: Params) -> Output:
+    """All members with abilities and the payment configuration, for everyone named in the collaboration."""
+    members = paying_members(call.tx, call.collaboration.id)
+
+    def summary(member: Resource) -> Output:
+        return {
+            **member.body,
+            "accountId": member.account,
+            "status": member.status,
+            "createTime": member.created,
+            "updateTime": member.updated,
+            "paymentConfiguration": payment_of(members, member.account),
+        }
+
+    return call.page(params, "member", summary, "memberSummaries", collaboration=call.collaboration.id)
+
+
+@operation("cleanrooms.DeleteMember")
+def delete_member(call: Call, params: Params) -> None:
+    """Removes a member; its data is out of reach for the others at once."""
+    account = params["accountId"]
+    if account == call.account:
+        raise invalid(
+            "accountId", "The creator cannot be removed; DeleteCollaboration ends the collaboration."
+        )
+    member = resources.get(call.tx, "member", f"{call.collaboration.id}/{account}")
+    if member is None:
+        missing("member", account)
+    if member.status in ("REMOVED", "LEFT"):
+        raise ConflictException(f"Member {account} is {member.status} already.", resource_id=account)
+    membership = resources.first(
+        call.tx, "membership", statuses=["ACTIVE"], collaboration=call.collaboration.id, account=account
+    )
+    if membership is not None:
+        end_work(call.tx, membership)
+        resources.change(call.tx, membership, status="REMOVED")
+    resources.change(call.tx, member, status="REMOVED")

@@ -1,0 +1,53 @@
+"""Submitting work and calling it off: in the same transaction as the resource, never apart from it.
+
+One submission is the resource's row, a reservation for each cost type (payer resolved and stored) and the
+queue's row: all of them or none.
+"""
+
+from passbox import names
+from passbox.ledger import book
+from passbox.ledger.prices import Charge
+from passbox.state import jobs, resources
+from passbox.state.database import Transaction
+from passbox.state.jobs import Job
+from passbox.state.resources import Resource
+
+WORKING = ("ml_input_channel", "trained_model", "trained_model_inference_job", "trained_model_export_job")
+IN_PROGRESS = ("CREATE_PENDING", "CREATE_IN_PROGRESS")
+
+
+def submit(
+    tx: Transaction, resource: Resource, kind: str, costs: list[tuple[str, str, Charge]] | None = None
+) -> Job:
+    """Queues a job of `kind` for a resource that is stored already.
+
+    costs: (cost type, payer account, estimate); each becomes a reservation.
+    """
+    job = jobs.enqueue(
+        tx,
+        Job(
+            id=names.new_id(),
+            kind=kind,
+            resource=resource.id,
+            collaboration=resource.collaboration or "",
+            account=resource.account,
+            step="approve",
+        ),
+    )
+    for cost_type, payer, estimate in costs or []:
+        book.reserve(
+            tx,
+            job=job.id,
+            collaboration=job.collaboration,
+            payer=payer,
+            cost_type=cost_type,
+            estimate=estimate,
+        )
+    return job
+
+
+def end_work(tx: Transaction, membership: Resource) -> None:
+    """Asks to cancel everything that runs under a membership, because the membership ends."""
+    for kind in WORKING:
+        for row in resources.find(tx, kind, statuses=IN_PROGRESS, membership=membership.id):
+            jobs.request_cancel(tx, row.id)

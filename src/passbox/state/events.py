@@ -1,0 +1,25 @@
+"""One row for every transition of a resource or a job: what happened, in order, for ever."""
+
+from sqlalchemy import bindparam, insert, select
+
+from passbox import names
+from passbox.state.database import Transaction
+from passbox.state.tables import event
+
+_INSERT = insert(event)
+_OF = (
+    select(event.c.at, event.c.kind, event.c.before, event.c.after)
+    .where(event.c.subject == bindparam("subject"))
+    .order_by(event.c.sequence)
+)
+
+
+def record(tx: Transaction, subject: str, kind: str, before: str | None, after: str | None) -> None:
+    """Notes that `subject` (an identifier) went from one status to another."""
+    row = {"at": names.now(), "subject": subject, "kind": kind, "before": before, "after": after}
+    tx.execute(_INSERT, row)
+
+
+def of(tx: Transaction, subject: str) -> list[tuple[float, str, str | None, str | None]]:
+    """(at, kind, before, after) of one subject, oldest first."""
+    return [tuple(row) for row in tx.execute(_OF, {"subject": subject})]

@@ -1,0 +1,101 @@
+"""The rows of the book: transfers, never changed, and the balances they add up to.
+
+Rules live in `passbox.ledger.book`; this file only reads and writes.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from passbox.state.database import Transaction
+from passbox.state.tables import balance, transfer
+
+COUNTERS = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One movement between two book accounts.
+
+    amount in `unit` (`usd_micro`: millionths of a dollar); quantity in thousandths of quantity_unit; price in
+    micro-dollars for `price_per` whole quantity units. settles: the reserve that a post or void ends.
+    """
+
+    id: str
+    kind: str
+    debit: str
+    credit: str
+    unit: str
+    amount: int
+    job: str
+    collaboration: str
+    payer: str
+    cost_type: str
+    quantity: int
+    quantity_unit: str
+    price: int
+    price_per: int
+    at: float
+    settles: str | None = None
+
+
+_GET = select(transfer).where(transfer.c.id == bindparam("id"))
+_SETTLED = select(transfer).where(transfer.c.settles == bindparam("id"))
+_OF_JOB = select(transfer).where(transfer.c.job == bindparam("job")).order_by(transfer.c.at, transfer.c.id)
+_OPEN = upsert(balance).values(dict.fromkeys(COUNTERS, 0)).on_conflict_do_nothing()
+_ADD = (
+    update(balance)
+    .where(balance.c.book_account == bindparam("account"), balance.c.unit == bindparam("in_unit"))
+    .values({name: balance.c[name] + bindparam(f"add_{name}") for name in COUNTERS})
+)
+
+
+def add(tx: Transaction, row: Transfer) -> None:
+    """Appends a transfer."""
+    tx.execute(insert(transfer), vars(row))
+
+
+def get(tx: Transaction, id: str) -> Transfer | None:
+    """A transfer by its identifier."""
+    row = tx.execute(_GET, {"id": id}).first()
+    return None if row is None else Transfer(**row._mapping)
+
+
+def settlement(tx: Transaction, id: str) -> Transfer | None:
+    """The post or void that ended a reserve."""
+    row = tx.execute(_SETTLED, {"id": id}).first()
+    return None if row is None else Transfer(**row._mapping)
+
+
+def of_job(tx: Transaction, job: str) -> list[Transfer]:
+    """All transfers of a job, oldest first."""
+    return [Transfer(**row._mapping) for row in tx.execute(_OF_JOB, {"job": job})]
+
+
+def all_(tx: Transaction, **filters: str) -> Iterable[Transfer]:
+    """Transfers, oldest first, by equality on payer, collaboration, kind or cost_type."""
+    statement = select(transfer).where(*(transfer.c[name] == value for name, value in filters.items()))
+    for row in tx.execute(statement.order_by(transfer.c.at, transfer.c.id)):
+        yield Transfer(**row._mapping)
+
+
+def move(tx: Transaction, account: str, unit: str, **counters: int) -> None:
+    """Adds to the counters of one book account, opening it at zero."""
+    tx.execute(_OPEN, {"book_account": account, "unit": unit})
+    changes: dict[str, Any] = {f"add_{name}": counters.get(name, 0) for name in COUNTERS}
+    tx.execute(_ADD, {"account": account, "in_unit": unit, **changes})
+
+
+def balances(tx: Transaction) -> list[dict[str, Any]]:
+    """Every book account with its four counters."""
+    return [dict(row._mapping) for row in tx.execute(select(balance).order_by(balance.c.book_account))]
+
+
+def totals(tx: Transaction) -> dict[str, tuple[int, int, int, int]]:
+    """unit → sums of the four counters, in the order of COUNTERS."""
+    sums = [func.sum(balance.c[name]) for name in COUNTERS]
+    rows = tx.execute(select(balance.c.unit, *sums).group_by(balance.c.unit))
+    return {row[0]: (int(row[1]), int(row[2]), int(row[3]), int(row[4])) for row in rows}
