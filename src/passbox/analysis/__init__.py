@@ -1,0 +1,27 @@
+"""What may run: SQL, the tables' rules and their schemas in; an ApprovedPlan out, or a refusal that names the
+rule and the column. Pure: no state, no backends, no clock, no sockets.
+"""
+
+from collections.abc import Mapping
+
+from passbox.analysis.plan import ApprovedPlan, Column, Purpose, RuleType, Table
+
+__all__ = ["ApprovedPlan", "Column", "Purpose", "RuleType", "Table", "approve"]
+
+
+def approve(
+    query: str, parameters: Mapping[str, str], tables: Mapping[str, Table], purpose: Purpose
+) -> ApprovedPlan:
+    """Approve one Spark SQL query, or refuse it.
+
+    query:      the text as a member wrote it, at most 500,000 characters
+    parameters: name → value for every `:name` in the text and no other; values are never put into the text
+    tables:     the collaboration's tables by association name
+    purpose:    who asks, from which template, and what the result is for
+
+    Raises QueryRefused, whose `rule`, `table` and `column` say what decided and whose message says what would
+    be allowed. Nothing else is raised, whatever the text is.
+    """
+    from passbox.analysis import gate  # sqlglot takes a while to import; the API process may never need it
+
+    return gate.approve(query, parameters, tables, purpose)

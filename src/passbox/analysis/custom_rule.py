@@ -1,0 +1,87 @@
+"""The custom rule: who may run what, and which columns may not be in the result.
+
+Any query of the gate's own grammar may run if every table's owner allows its template, or its author for
+free text. A column of disallowedOutputColumns may filter, join, group and sort, and may be used in FROM
+subqueries and WITH queries, but no output of the outermost SELECT may depend on it by its expression: not
+renamed, not transformed, not aggregated (COUNT included), not through a window or a subquery. As in AWS
+Clean Rooms, this does not stop somebody from inferring values by filtering or sorting.
+
+Controls that passbox does not enforce (differential privacy, aggregation thresholds, comparison controls)
+refuse the query instead of being ignored. This module knows the custom rule; it must not know text.
+"""
+
+from collections.abc import Mapping
+
+from sqlglot import exp
+
+from passbox.analysis.lineage import Lineage
+from passbox.analysis.plan import Purpose, Table
+from passbox.errors import QueryRefused
+
+_NOT_ENFORCED = ("differentialPrivacy", "aggregationThresholds", "comparisonControls")
+# every member of the rule that this module (or collaboration_rule) reads; another one would be a control
+# that nobody enforces
+_KNOWN = frozenset(
+    {"allowedAnalyses", "allowedAnalysisProviders", "additionalAnalyses", "disallowedOutputColumns"}
+)
+
+
+def enforce(_tree: exp.Query, facts: Lineage, tables: Mapping[str, Table], purpose: Purpose) -> bool:
+    """Refuse what the custom rule of a table refuses; never changes the tree."""
+    for table in tables.values():
+        rule = table.rule or {}
+        for member, value in rule.items():
+            if member not in _KNOWN and value not in (None, [], {}):
+                known = member in _NOT_ENFORCED
+                raise QueryRefused(
+                    f"The rule of {table.name} has {member}, which this service does not enforce"
+                    + (" yet" if known else "")
+                    + "; a query on the table may run only without it.",
+                    rule=f"custom.{member}",
+                    table=table.name,
+                )
+        _provider(table, rule, purpose)
+    for table in tables.values():
+        disallowed = {str(name).lower() for name in (table.rule or {}).get("disallowedOutputColumns") or ()}
+        for output in facts.outputs:
+            for source in sorted(output.sources):
+                if source.table == table.name and source.column.lower() in disallowed:
+                    raise QueryRefused(
+                        f"The output {output.name} depends on {table.name}.{source.column}, which may not be in a "
+                        "result in any form. It may be used in WHERE, JOIN, GROUP BY and ORDER BY and inside "
+                        "subqueries whose output does not depend on it.",
+                        rule="custom.disallowedOutputColumns",
+                        table=table.name,
+                        column=source.column,
+                    )
+    return False
+
+
+def _provider(table: Table, rule: Mapping[str, object], purpose: Purpose) -> None:
+    analyses = rule.get("allowedAnalyses")
+    analyses = [str(entry) for entry in analyses] if isinstance(analyses, list | tuple) else []
+    providers = rule.get("allowedAnalysisProviders")
+    providers = [str(entry) for entry in providers] if isinstance(providers, list | tuple) else []
+    if not analyses:
+        raise QueryRefused(
+            f"The rule of {table.name} allows no analysis at all.",
+            rule="custom.allowedAnalyses",
+            table=table.name,
+        )
+    if purpose.template is not None and purpose.template[0] in analyses:
+        return
+    author = purpose.runner if purpose.template is None else purpose.template[1]
+    if "ANY_QUERY" not in analyses:
+        raise QueryRefused(
+            f"The rule of {table.name} allows only these analyses: {', '.join(analyses)}; "
+            + ("free text is not allowed." if purpose.template is None else f"not {purpose.template[0]}."),
+            rule="custom.allowedAnalyses",
+            table=table.name,
+        )
+    if author not in providers:
+        raise QueryRefused(
+            f"The rule of {table.name} allows queries written by {', '.join(providers) or 'nobody'}; this one is "
+            f"written by {author}.",
+            rule="custom.allowedAnalysisProviders",
+            table=table.name,
+        )

@@ -1,0 +1,153 @@
+"""Text to tree and back: the only place that talks to sqlglot's Spark dialect.
+
+The dialect of the gate is Spark with its function rewriting switched off: every call stays a name and its
+arguments and is printed as it was written, because sqlglot's own Spark to Spark text changes some of them
+(PERCENTILE_CONT, to_char). Statements other than a query do not parse at all. This module knows text and
+syntax; it must not know tables, columns or rules.
+"""
+
+import re
+from typing import Any, ClassVar
+
+from sqlglot import exp
+from sqlglot.dialects.spark import Spark
+from sqlglot.errors import ErrorLevel, ParseError, TokenError, UnsupportedError
+from sqlglot.tokens import Token, TokenType
+
+from passbox.errors import QueryRefused
+
+MAX_CHARACTERS = 500_000
+MAX_OPEN = 24  # brackets and CASEs open at once; sqlglot's parser recurses about 20 frames for each
+MAX_TOKENS = 30_000  # what bounds the time: every later step is linear in the tokens
+
+_OPENING = {TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.CASE}
+_CLOSING = {TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.END}
+_TEMPLATING = {TokenType.L_BRACE, TokenType.R_BRACE, TokenType.BLOCK_START, TokenType.BLOCK_END}
+_START = {TokenType.SELECT, TokenType.WITH, TokenType.L_PAREN}
+_TERMINAL_COLOUR = re.compile("\x1b\\[[0-9;]*m")
+
+
+class PassboxSpark(Spark):
+    """Spark SQL as the gate reads it: queries only, function calls left alone."""
+
+    class Parser(Spark.Parser):
+        FUNCTIONS: ClassVar[dict[str, Any]] = {}
+        FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
+            name: Spark.Parser.FUNCTION_PARSERS[name] for name in ("CAST", "TRY_CAST", "EXTRACT")
+        }
+        NO_PAREN_FUNCTIONS: ClassVar[dict[Any, Any]] = {}
+        NO_PAREN_FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
+            "CASE": Spark.Parser.NO_PAREN_FUNCTION_PARSERS["CASE"]
+        }
+        STATEMENT_PARSERS: ClassVar[dict[Any, Any]] = {}
+
+
+_DIALECT = PassboxSpark()
+
+
+def parse(query: str) -> exp.Query:
+    """The one query of a text; a text that holds anything else is refused."""
+    if len(query) > MAX_CHARACTERS:
+        raise QueryRefused(
+            f"The query has {len(query)} characters; at most {MAX_CHARACTERS} are allowed.",
+            rule="limits.characters",
+        )
+    tokens = _tokens(query)
+    try:
+        trees = _DIALECT.parser(error_level=ErrorLevel.RAISE, max_errors=1).parse(tokens, query)
+    except ParseError as error:
+        raise _syntax(error) from None
+    except (ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
+        # sqlglot's parser is not written to meet every malformed text with its own error
+        raise QueryRefused("The query cannot be parsed as Spark SQL.", rule="syntax") from error
+    if len(trees) != 1 or not isinstance(trees[0], exp.Query):
+        raise QueryRefused(
+            "The text must be exactly one query: SELECT …, or WITH … SELECT ….", rule="sql.statement"
+        )
+    return trees[0]
+
+
+def _tokens(query: str) -> list[Token]:
+    try:
+        tokens = _DIALECT.tokenize(query)
+    except TokenError as error:
+        raise QueryRefused(
+            f"The query cannot be read as Spark SQL: {_plain(str(error))}.", rule="syntax"
+        ) from None
+    while tokens and tokens[-1].token_type == TokenType.SEMICOLON:
+        tokens.pop()
+    if not tokens or tokens[0].token_type not in _START:
+        raise QueryRefused(
+            "Only a query may run: the text must start with SELECT or WITH.", rule="sql.statement"
+        )
+    if len(tokens) > MAX_TOKENS:
+        raise QueryRefused(
+            f"The query has {len(tokens)} words and signs; at most {MAX_TOKENS} are allowed.",
+            rule="limits.tokens",
+        )
+    depth = 0
+    for token in tokens:
+        kind = token.token_type
+        if kind == TokenType.SEMICOLON:
+            raise QueryRefused(
+                f"The text must be exactly one query; a second one starts after line {token.line}, "
+                f"column {token.col}.",
+                rule="sql.statement",
+            )
+        if kind in _TEMPLATING:
+            raise QueryRefused(
+                f"Braces are not allowed (line {token.line}, column {token.col}); parameters are written "
+                ":name.",
+                rule="sql.construct",
+            )
+        if kind in _OPENING:
+            depth += 1
+        elif kind in _CLOSING:
+            depth -= 1
+        if depth > MAX_OPEN:
+            raise too_deep()
+    return tokens
+
+
+def too_deep() -> QueryRefused:
+    """The refusal of a query that nests deeper than the gate follows."""
+    return QueryRefused(
+        f"The query is nested too deeply; at most {MAX_OPEN} brackets or CASEs may be open at once, and long "
+        "chains of different operators must be cut by brackets or moved into a WITH.",
+        rule="limits.nesting",
+    )
+
+
+def _syntax(error: ParseError) -> QueryRefused:
+    first = error.errors[0] if error.errors else {}
+    line, column = first.get("line"), first.get("col")
+    near = _plain(str(first.get("highlight") or ""))[:40]
+    what = _plain(str(first.get("description") or "unexpected text")).rstrip(".")
+    place = f" at line {line}, column {column}" if line else ""
+    return QueryRefused(
+        f"The query cannot be parsed as Spark SQL{place}"
+        + (f', near "{near}"' if near else "")
+        + f": {what}.",
+        rule="syntax",
+    )
+
+
+def _plain(text: str) -> str:
+    return _TERMINAL_COLOUR.sub("", text).splitlines()[0].strip() if text.strip() else ""
+
+
+def render(tree: exp.Query) -> str:
+    """The text of a tree: every name quoted, comments dropped, functions as they were written."""
+    try:
+        return _DIALECT.generator(
+            identify=True, comments=False, normalize_functions=False, unsupported_level=ErrorLevel.RAISE
+        ).generate(tree)
+    except UnsupportedError as error:
+        raise QueryRefused(
+            f"The query cannot be written back as Spark SQL: {_plain(str(error))}.", rule="sql.construct"
+        ) from None
+
+
+def label(expression: exp.Expr) -> str:
+    """What an output without an alias is called: its own text, as near to Spark's name as we can be."""
+    return _DIALECT.generator(comments=False, normalize_functions="lower").generate(expression)
