@@ -1,7 +1,8 @@
 """The contract of a runtime: it starts a sealed process and says truly how it ended.
 
 1.  A runtime accepts a SandboxSpec and nothing else. What the spec does not grant, the process does not have:
-    no network but its own loopback, no file but the root and the mounts, no variable but `environment`.
+    no network but its own loopback, no file but the root and the mounts, no variable but `environment` and
+    PWD.
 2.  The root and every mount are read-only, except `outputs` and the sized /tmp and /dev/shm.
 3.  The process is not root, on the host or inside, has no capability and cannot gain one.
 4.  `start` returns once the process runs; `start` that cannot seal raises Misconfigured, saying what to
@@ -12,7 +13,10 @@
 8.  Standard output and error go to `log` (bytes, capped at `limits.log_bytes`, then cut with a note).
 9.  `connect` gives a stream socket to a port inside the sandbox's own network; nobody else can reach it.
 10. Outputs are host directories that are empty at the start and hold what the process left at the end;
-    `harvest` rules on links, devices and sizes, not the runtime.
+    `harvest` rules on links, devices and sizes, not the runtime. Where they cannot be taken over (deeper than
+    100 directories, longer than max_bytes with their holes) the cause is DISK.
+11. A program that does not exist is an Exit with status 127, not an error of `start`.
+12. Several threads may use one runtime and one sandbox.
 """
 
 import enum
@@ -100,13 +104,15 @@ class Cause(enum.Enum):
 
 @dataclass(frozen=True)
 class Exit:
-    """How a sandbox ended. status: the exit code, or 128 + signal; peak_memory_bytes where measured."""
+    """How a sandbox ended. status: the exit code, or 128 + signal; peak_memory_bytes where measured;
+    detail: for the operator, where the cause alone does not tell."""
 
     cause: Cause
     status: int
     seconds: float
     cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
+    detail: str | None = None
 
 
 class Isolation(enum.Enum):

