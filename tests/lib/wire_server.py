@@ -10,7 +10,7 @@ import boto3
 import uvicorn
 from botocore.config import Config
 
-from passbox.wire.app import Application, Key, Limits
+from passbox.wire.app import Application, Key
 from passbox.wire.model import Service, load_services, operation_names
 
 REGION = "us-east-1"
@@ -52,7 +52,7 @@ def serving(app: Application) -> Iterator[str]:
     try:
         if not started.wait(20):
             raise RuntimeError("uvicorn did not start")
-        yield "http://127.0.0.1:%d" % listener.getsockname()[1]
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(20)
