@@ -32,8 +32,8 @@ from passbox.backends.runtimes.handover import serve_connection
 _TICK = 0.1
 _START_SECONDS = 20.0
 _SETUP_SECONDS = 10.0
-_HEAD = 64
-_NOT_FOUND = b"bwrap: execvp "
+_HEAD = 1000
+_NOT_FOUND = "bwrap: execvp "
 _NOTE = b"\n[passbox: the log is longer than its limit and was cut here]\n"
 
 
@@ -135,11 +135,11 @@ class Shepherd:
         self.namespace = os.stat(f"/proc/{self.init}/ns/pid").st_ino
 
     def _said(self) -> str:
-        """What bubblewrap wrote so far, for the operator."""
+        """What bubblewrap wrote so far, for the operator; it goes to the log as well."""
         time.sleep(0.05)
-        with contextlib.suppress(OSError):
-            return os.read(self.log_read, 2000).decode(errors="replace").strip()
-        return "it said nothing"
+        while select.select([self.log_read], [], [], 0)[0] and self._drain():
+            pass
+        return self.log_head.decode(errors="replace").strip() or "it said nothing"
 
     def _attest(self, process: int, filtered: bool, patience: float = 0.0) -> None:
         """RuntimeError if the seal does not hold. bubblewrap gives its own powers up step by step and then
@@ -175,8 +175,11 @@ class Shepherd:
         while chunk:
             chunk = os.read(self.status_read, 4096)
             text += chunk
-        if b'"exit-code"' not in text:
-            raise RuntimeError(f"bubblewrap could not seal: {self._said()}")
+        if b'"exit-code"' in text:
+            return
+        said = self._said()
+        if not said.startswith(_NOT_FOUND):
+            raise RuntimeError(f"bubblewrap could not seal: {said}")
 
     # -- watch ---------------------------------------------------------------------------------------------
 
@@ -315,7 +318,7 @@ class Shepherd:
             pass
         code = os.waitstatus_to_exitcode(status)
         code = 128 - code if code < 0 else code
-        if self.log_head.startswith(_NOT_FOUND) and code == 1:
+        if self.log_head.startswith(_NOT_FOUND.encode()) and code == 1:
             code = 127
         if self.forced and code == 0:
             code = 128 + signal.SIGKILL
