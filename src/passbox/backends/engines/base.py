@@ -1,9 +1,11 @@
 """The contract of an engine: it runs an ApprovedPlan over files and hands back Arrow record batches.
 
-1. An engine accepts an ApprovedPlan and nothing else, and runs exactly `plan.sql` with `plan.parameters` bound.
+1. An engine accepts an ApprovedPlan and nothing else, and runs exactly `plan.sql` with `plan.parameters`
+   bound.
 2. It sees the files of the plan's tables and no others; of each table only the columns in `plan.columns`.
 3. The answer is Spark's. Where an engine cannot give Spark's answer it refuses.
-4. `run` writes the rows with `passbox.backends.engines.writer` into an empty directory and counts rows, files and bytes.
+4. `run` writes the rows with `passbox.backends.engines.writer` into an empty directory and counts rows,
+   files and bytes.
 5. It raises JobFailed with a code of ProtectedQueryErrorCode (MALFORMED_QUERY, INSUFFICIENT_COMPUTE,
    INTERNAL_ERROR, …) and a message without values of anybody's data.
 6. When `run` returns or raises, no process of the engine is left.
@@ -65,4 +67,6 @@ class Engine(Protocol):
         scratch: Path,
         progress: Callable[[str], None] = lambda _: None,
     ) -> Written:
-        """Runs the plan into `destination` (existing, empty). scratch: an empty directory of the job's own."""
+        """Runs the plan into `destination` (existing, empty). scratch: an empty directory of the job's
+        own.
+        """

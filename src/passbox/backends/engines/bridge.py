@@ -1,8 +1,8 @@
 """A Unix socket for gRPC to dial, in front of a port inside a sandbox.
 
-gRPC's Python client opens its connections itself and takes no descriptor. So it dials a socket in a directory of
-mode 0700, and every connection accepted there is moved, both ways, to a descriptor that the sandbox hands over.
-Knows sockets and nothing of what flows through them.
+gRPC's Python client opens its connections itself and takes no descriptor. So it dials a socket in a
+directory of mode 0700, and every connection accepted there is moved, both ways, to a descriptor that the
+sandbox hands over. Knows sockets and nothing of what flows through them.
 """
 
 import contextlib
@@ -92,7 +92,9 @@ class Bridge:
 
 
 def _move(source: socket.socket, target: socket.socket) -> None:
-    """Moves bytes from source to target until source ends; through a pipe, so that they stay in the kernel."""
+    """Moves bytes from source to target until source ends; through a pipe, so that they stay in the
+    kernel.
+    """
     read, write = os.pipe()
     try:
         with contextlib.suppress(OSError):

@@ -3,11 +3,12 @@
 Knows Spark Connect and nothing of what serves it. Importing pyspark costs a second and more, so it happens in
 `preload` or on first use; the API process never does.
 
-Of the errors, only those of the analysis phase are quoted: until then the engine has seen names, types and the
-query's own text. What fails later may carry values of somebody's rows and is told by its kind alone.
+Of the errors, only those of the analysis phase are quoted: until then the engine has seen names, types and
+the query's own text. What fails later may carry values of somebody's rows and is told by its kind alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import importlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from passbox.analysis.plan import ApprovedPlan, Column
@@ -17,30 +18,39 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 VALUE_FAILED = (
-    "The query could not compute a value under Spark's ANSI rules: a division by zero, a number out of range, or a "
-    "text that does not fit the type it is cast to. Use try_cast, try_divide, try_add or nullif where that may happen."
+    "The query could not compute a value under Spark's ANSI rules: a division by zero, a number out of "
+    "range, or a text that does not fit the type it is cast to. Use try_cast, try_divide, try_add or nullif where "
+    "that may happen."
+)
+FILE_FAILED = (
+    "A CSV file of one of the tables holds a value that does not fit its column's type, or a row whose "
+    "number of fields is not the header's."
+)
+_MODULES = (
+    "pyarrow.compute",
+    "pyarrow.csv",
+    "pyarrow.parquet",
+    "pyspark.sql.connect.session",
+    "pyspark.sql.pandas.types",
 )
 _MESSAGE_LIMIT = 500
 
 
 def preload() -> None:
     """Imports the client, for a worker to do once before it forks."""
-    import pyarrow.compute
-    import pyarrow.csv
-    import pyarrow.parquet
-    import pyspark.sql.connect.session  # noqa: F401
+    for name in _MODULES:
+        importlib.import_module(name)
 
 
 class Session:
     """One session with a server that is dialled at `address` (gRPC's form, for example `unix:/path`)."""
 
     def __init__(self, address: str) -> None:
-        from pyspark.sql.connect.client.core import DefaultPolicy
         from pyspark.sql.connect.session import SparkSession
 
         self._spark = SparkSession(_builder(address), userId="passbox")
         # The server is ours alone and one hop away: if it fails it is gone, and to try again would only wait.
-        self._spark.client.set_retry_policies([DefaultPolicy(max_retries=0)])
+        self._spark.client.set_retry_policies([])
         # Reattaching makes the server keep what it has sent.
         self._spark.client.disable_reattachable_execute()
 
@@ -55,15 +65,19 @@ class Session:
         """Makes the `wanted` columns of some files visible as the view `name`, with their declared types."""
         reader = self._spark.read
         if format == "csv":
-            # The schema is positional, so all columns of the files; quotes are doubled inside quotes (RFC 4180).
+            # The schema is positional, so all columns of the files; quotes are doubled inside quotes (RFC
+            # 4180).
             reader = reader.schema(", ".join(f"{_quoted(c.name)} {c.type}" for c in columns))
             reader = reader.options(header="true", escape='"', newlinesInValues="true")
-        frame = reader.format(format).load(list(paths))
         types = {column.name: column.type for column in columns}
-        frame = frame.selectExpr(
-            *(f"CAST({_quoted(column)} AS {types[column]}) AS {_quoted(column)}" for column in wanted)
+        view = (
+            reader.format(format)
+            .load(list(paths))
+            .selectExpr(
+                *(f"CAST({_quoted(column)} AS {types[column]}) AS {_quoted(column)}" for column in wanted)
+            )
         )
-        frame.createOrReplaceTempView(name)  # Sail takes the name as it is, with spaces and dashes
+        view.createOrReplaceTempView(name)  # Sail takes the name as it is, with spaces and dashes
 
     def query(self, plan: ApprovedPlan) -> tuple["pa.Schema", Iterator["pa.RecordBatch"]]:
         """Runs exactly the plan's text with its parameters bound: the result's schema, then its batches."""
@@ -101,7 +115,10 @@ def _builder(address: str) -> Any:
         [
             # Identity only. Left to itself the server gzips every batch: 4 times the CPU of the demo's query.
             ("grpc.compression_enabled_algorithms_bitset", 1),
-            ("grpc.default_authority", "localhost"),  # the path of a socket is no authority to an HTTP/2 server
+            (
+                "grpc.default_authority",
+                "localhost",
+            ),  # the path of a socket is no authority to an HTTP/2 server
             ("grpc.enable_http_proxy", 0),
             ("grpc.enable_retries", 0),
             # A batch of 8,192 rows may be larger than any fixed limit; the sandbox limits what is sent.
@@ -120,20 +137,28 @@ def refusal(error: Exception, phase: str) -> JobFailed:
 
     text = str(error)
     detail = f"{phase}: {type(error).__name__}: {text}"
-    if "Resources exhausted" in text or "Failed to allocate additional" in text:
+    if any(sign in text for sign in _EXHAUSTED):
         return JobFailed("INSUFFICIENT_COMPUTE", "", detail=detail)
     name = type(error).__name__
     if phase == "analysis" and isinstance(error, PySparkException) and name not in _OURS:
         return JobFailed("MALFORMED_QUERY", f"The engine refused the query: {_public(text)}", detail=detail)
-    if phase == "execution" and name in _VALUES:
+    if phase == "execution" and any(sign in text for sign in _UNREADABLE):
+        return JobFailed("INVALID_RESOURCE", FILE_FAILED, detail=detail)
+    if phase == "execution" and name in _VALUES and "nternal error" not in text:
         return JobFailed("MALFORMED_QUERY", VALUE_FAILED, detail=detail)
     return JobFailed("INTERNAL_ERROR", "The query engine failed.", detail=detail)
 
 
+# DataFusion's words for a memory pool, or a spill directory, that is full.
+_EXHAUSTED = ("Resources exhausted", "Failed to allocate additional", "exceeded the allowable limit")
+# arrow-rs's words for a CSV file that is not what it was declared to be.
+_UNREADABLE = ("Error while parsing value", "Csv error:")
 # Classes by which the client tells that the server or the way to it failed, not the query.
 _OURS = {"SparkConnectGrpcException", "SparkConnectException", "PySparkRuntimeError"}
-# Classes by which it tells that a value could not be computed.
+# Classes by which it tells that a value could not be computed; Sail calls a division by zero an
+# AnalysisException.
 _VALUES = {
+    "AnalysisException",
     "ArithmeticException",
     "NumberFormatException",
     "DateTimeException",

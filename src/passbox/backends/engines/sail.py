@@ -1,9 +1,9 @@
 """The embedded engine: Sail (Rust, speaks Spark Connect), one sealed server per run.
 
-The server runs in a sandbox that holds Python, Sail, the files of the plan's tables and nothing else. The client
-stays in the calling process and reaches the server through the sandbox's hand-over (`bridge`). The rows come back as
-an Arrow stream and go to files by our own `writer`. Knows runtimes only by their contract; must not know accounts,
-catalogs or rules.
+The server runs in a sandbox that holds Python, Sail, the files of the plan's tables and nothing else. The
+client stays in the calling process and reaches the server through the sandbox's hand-over (`bridge`). The
+rows come back as an Arrow stream and go to files by our own `writer`. Knows runtimes only by their contract;
+must not know accounts, catalogs or rules.
 
 Whoever cancels kills the calling process: the sandbox dies with it.
 """
@@ -34,7 +34,8 @@ SparkConnectServer("127.0.0.1", {PORT}).start(background=False)
 START_SECONDS = 30.0
 # How often members hear of a query that runs on.
 PROGRESS_SECONDS = 2.0
-# Of the sandbox's memory, what Sail's operators may reserve; the rest is Python, decoding and what is in flight.
+# Of the sandbox's memory, what Sail's operators may reserve; the rest is Python, decoding and what is in
+# flight.
 POOL_SHARE = 0.6
 MIB = 1 << 20
 
@@ -56,13 +57,15 @@ class Sail:
         scratch: Path,
         progress: Callable[[str], None] = lambda _: None,
     ) -> Written:
-        """Runs the plan; the contract is in `base`. Raises JobFailed, or Misconfigured where nothing can seal."""
+        """Runs the plan; the contract is in `base`. Raises JobFailed, or Misconfigured where nothing can
+        seal.
+        """
         if set(plan.tables) != set(tables):
             raise ValueError("the files given are not those of the plan's tables")
         progress("starting the query engine")
         log = scratch / "engine.log"
         begun = time.monotonic()
-        sandbox = self._runtime.start(_spec(plan, tables, resources, scratch, log))
+        sandbox = self._runtime.start(_spec(plan, tables, resources, log))
         try:
             with Bridge(scratch / "engine", lambda: sandbox.connect(PORT)) as bridge:
                 _await(sandbox)
@@ -87,13 +90,12 @@ class Sail:
 
 
 def _spec(
-    plan: ApprovedPlan, tables: Mapping[str, TableFiles], resources: Resources, scratch: Path, log: Path
+    plan: ApprovedPlan, tables: Mapping[str, TableFiles], resources: Resources, log: Path
 ) -> SandboxSpec:
-    """What the server may see and use: nothing but Python, its own port, and the files of the plan's tables."""
-    zone = scratch / "timezone"
-    zone.write_text("Etc/UTC\n")
-    zone.chmod(0o644)
-    mounts = [Mount(zone, "/etc/timezone")]  # without it every session of Sail dies at its birth
+    """What the server may see and use: nothing but Python, its own port, and the files of the plan's
+    tables.
+    """
+    mounts: list[Mount] = []
     for number, name in enumerate(plan.tables):
         table = tables[name]
         mounts += [Mount(file, path) for file, path in zip(table.files, _paths(number, table), strict=True)]
@@ -131,7 +133,9 @@ def _prefixes() -> tuple[Path, ...]:
 
 
 def _paths(number: int, table: TableFiles) -> list[str]:
-    """Where the sandbox sees a table's files. Numbers, since names of tables and files are members' to choose."""
+    """Where the sandbox sees a table's files. Numbers, since names of tables and files are members' to
+    choose.
+    """
     return [f"/data/{number}/{index:05d}.{table.format}" for index in range(len(table.files))]
 
 
@@ -148,7 +152,9 @@ def _await(sandbox: Sandbox) -> None:
 
 
 class _Attempt:
-    """The client's side of one run; a failure leaves it as a JobFailed that has not yet looked at the sandbox."""
+    """The client's side of one run; a failure leaves it as a JobFailed that has not yet looked at the
+    sandbox.
+    """
 
     def __init__(
         self,
@@ -203,13 +209,16 @@ class _Attempt:
 
 def _failure(error: Exception, sandbox: Sandbox, resources: Resources, log: Path) -> Exception:
     """Why a run failed: first what ended the sandbox, then what the client was told."""
-    # Once the server is gone the client only knows that a connection broke; the sandbox says why, a little later.
+    # Once the server is gone the client only knows that a connection broke; the sandbox says why, a little
+    # later.
     gone = not isinstance(error, JobFailed) or error.code == "INTERNAL_ERROR"
     ended = sandbox.wait(2.0 if gone else 0.0)
     told = f"{error.detail or error.message}" if isinstance(error, JobFailed) else repr(error)
     tail = _tail(log)
     detail = f"{told}\nsandbox: {ended}\nlog: {tail}"
-    memory = f"The query needed more than the {resources.memory_bytes // MIB} MiB of memory that it was given."
+    memory = (
+        f"The query needed more than the {resources.memory_bytes // MIB} MiB of memory that it was given."
+    )
     if ended is not None and gone:
         return _ended(ended, memory, resources, tail, detail)
     if isinstance(error, JobFailed):

@@ -1,7 +1,7 @@
 """Writes a stream of Arrow record batches to CSV or Parquet files and counts what it wrote.
 
-Knows files and Arrow types; must not know queries, rules or accounts. Memory stays bounded: of CSV one batch is
-held, of Parquet one row group.
+Knows files and Arrow types; must not know queries, rules or accounts. Memory stays bounded: of CSV one batch
+is held, of Parquet one row group.
 
 CSV, as written here:
 
@@ -152,10 +152,8 @@ class Parts:
 
     def add(self, batch: "pa.RecordBatch") -> None:
         """Writes a batch; closes the file once it is big enough."""
-        if self._sink is None:
-            self._open()
-        assert self._sink is not None
-        self._sink.add(batch)
+        sink = self._sink or self._open()
+        sink.add(batch)
         self.rows += batch.num_rows
         target = self.options.file_bytes
         if target is not None and self._file.tell() >= target:
@@ -179,13 +177,16 @@ class Parts:
             self._file.close()
         self._sink = self._file = None
 
-    def _open(self) -> None:
+    def _open(self) -> _Sink:
         path = self.destination / f"part-{self.files:05d}.{self.format}"
         # Exclusive: a name that is there already means that the directory was not empty.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        # The directory keeps others out; the files must be readable for the user of the sandbox they go into.
+        os.fchmod(descriptor, 0o644)
         self._file = os.fdopen(descriptor, "wb")  # buffered: a raw file may write less than it was given
         make = _Csv if self.format == "csv" else _Parquet
         self._sink = make(self._file, self.schema, self.options)
+        return self._sink
 
     def _close(self) -> None:
         if self._sink is None:
@@ -218,9 +219,7 @@ class _Csv:
         if self._times:
             import pyarrow as pa
 
-            columns = [
-                _iso(column) if i in self._times else column for i, column in enumerate(batch.columns)
-            ]
+            columns = [_iso(column) if i in self._times else column for i, column in enumerate(batch.columns)]
             batch = pa.RecordBatch.from_arrays(columns, schema=self._schema)
         self._writer.write_batch(batch)
 

@@ -1,0 +1,148 @@
+"""Buckets as folders: s3://BUCKET/prefix of an account is accounts/ACCOUNT/buckets/BUCKET/prefix.
+
+An object is copied beside the buckets, made durable, and renamed into its place: it appears whole or not at
+all, and a second delivery replaces it by the same. Folders are opened one by one and never through a link,
+so that nothing outside the account's buckets is reached. Folders are 0700 and files 0600: the operator hands
+them on.
+
+Must not know jobs, or what the files are.
+"""
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from passbox.errors import ValidationException
+
+_ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
+# S3's rules for buckets: labels of lower-case letters, digits and dashes, joined by single dots; no IP
+# address.
+_BUCKET = re.compile(
+    r"(?=.{3,63}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", re.ASCII
+)
+_ADDRESS = re.compile(r"[0-9.]+", re.ASCII)
+_KEY_BYTES = 1024
+_SEGMENT_BYTES = 255
+# Where copies are made; no bucket can be named like this.
+_INCOMING = ".incoming"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Local:
+    """The buckets of every account under one folder. Buckets are made when something is delivered to them."""
+
+    def __init__(self, accounts: Path) -> None:
+        self._accounts = accounts
+
+    def check(self, account: str, uri: str) -> None:
+        """Raises ValidationException where `uri` is no place this account can receive at."""
+        self._place(account, uri)
+        path = self._accounts
+        for part in (account, "buckets", *_split(uri)):
+            path = path / part
+            try:
+                mode = path.lstat().st_mode
+            except OSError:
+                return  # from here on it is ours to make
+            if not stat.S_ISDIR(mode):
+                raise ValidationException(f"{uri!r} is no place to receive at: {part!r} is not a folder.")
+
+    def deliver(self, account: str, uri: str, files: Mapping[str, Path]) -> list[str]:
+        """Puts each host file under `uri/key`; returns the full `s3://` addresses, in key order."""
+        self._place(account, uri)
+        bucket, *prefix = _split(uri)
+        targets = {key: (bucket, *prefix, *_segments(key, "key")) for key in sorted(files)}
+        for target in targets.values():
+            _limit("/".join(target[1:]))
+        with _opened(self._accounts, (account, "buckets")) as buckets:
+            for key, target in targets.items():
+                try:
+                    _put(buckets, target, files[key])
+                except (NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+                    raise ValidationException(
+                        f"{key!r} cannot be put under {uri!r}: a file or a link is where a folder must be, "
+                        "or the reverse.",
+                        detail=str(error),
+                    ) from None
+        return [f"s3://{'/'.join(target)}" for target in targets.values()]
+
+    def _place(self, account: str, uri: str) -> None:
+        if not _ACCOUNT.fullmatch(account):
+            raise ValidationException(f"{account!r} is no account.")
+        bucket, *prefix = _split(uri)
+        if not _BUCKET.fullmatch(bucket) or _ADDRESS.fullmatch(bucket):
+            raise ValidationException(f"{bucket!r} is no name of a bucket.")
+        _limit("/".join(prefix))
+
+
+def _split(uri: str) -> list[str]:
+    """The bucket and the segments of the prefix."""
+    if not uri.startswith("s3://"):
+        raise ValidationException(f"{uri!r} does not begin with s3://.")
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    return [bucket, *_segments(prefix.removesuffix("/"), "prefix")] if prefix else [bucket]
+
+
+def _segments(path: str, what: str) -> list[str]:
+    """The segments of a key or prefix; none may be empty, `.` or `..`, or odd to a file system."""
+    segments = path.split("/")
+    for segment in segments:
+        if segment in ("", ".", "..") or not segment.isprintable() or "\\" in segment:
+            raise ValidationException(f"{path!r} is no {what}: its part {segment!r} is not allowed.")
+        if len(segment.encode()) > _SEGMENT_BYTES:
+            raise ValidationException(f"A part of a {what} is longer than {_SEGMENT_BYTES} bytes.")
+    return segments
+
+
+def _limit(key: str) -> None:
+    if len(key.encode()) > _KEY_BYTES:
+        raise ValidationException(f"A prefix and key together are longer than {_KEY_BYTES} bytes.")
+
+
+@contextlib.contextmanager
+def _opened(start: int | Path, parts: tuple[str, ...]) -> Iterator[int]:
+    """A descriptor of the folder that `parts` lead to from `start`; missing ones are made, links are
+    refused.
+    """
+    # The accounts' folder itself may be reached by a link: it is the operator's.
+    current = os.open(start, os.O_RDONLY | os.O_DIRECTORY) if isinstance(start, Path) else os.dup(start)
+    try:
+        for part in parts:
+            try:
+                os.mkdir(part, 0o700, dir_fd=current)
+                os.fsync(current)
+            except FileExistsError:
+                pass
+            below = os.open(part, _DIRECTORY, dir_fd=current)
+            os.close(current)
+            current = below
+        yield current
+    finally:
+        os.close(current)
+
+
+def _put(buckets: int, target: tuple[str, ...], source: Path) -> None:
+    """Copies one file to its place, durably, in one step that others can see."""
+    with _opened(buckets, (_INCOMING,)) as incoming, _opened(buckets, target[:-1]) as folder:
+        name = secrets.token_hex(8)
+        try:
+            reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with os.fdopen(reading, "rb") as original:
+                if not stat.S_ISREG(os.fstat(reading).st_mode):
+                    raise ValueError(f"{source} is not a file")
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                with os.fdopen(os.open(name, flags, 0o600, dir_fd=incoming), "wb") as copy:
+                    shutil.copyfileobj(original, copy, 1 << 20)
+                    copy.flush()
+                    os.fsync(copy.fileno())
+            os.replace(name, target[-1], src_dir_fd=incoming, dst_dir_fd=folder)
+            os.fsync(folder)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=incoming)
+            raise
