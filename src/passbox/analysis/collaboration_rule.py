@@ -17,22 +17,22 @@ def enforce(table: Table, purpose: Purpose) -> None:
     if purpose.additional_analysis is not None:
         if allowed not in ("ALLOWED", "REQUIRED"):
             raise QueryRefused(
-                f"The rule of {table.name} does not allow additional analyses (it says {allowed}): a result that "
-                "holds its data may not feed a model.",
+                f"The rule of {table.name} does not allow additional analyses (it says {allowed}): a result "
+                "that holds its data may not feed a model.",
                 rule=f"{kind}.additionalAnalyses",
                 table=table.name,
             )
     elif allowed not in ("ALLOWED", "NOT_ALLOWED"):
         raise QueryRefused(
-            f"The rule of {table.name} requires additional analyses: its data may only feed a model, never be "
-            "returned directly.",
+            f"The rule of {table.name} requires additional analyses: its data may only feed a model, never "
+            "be returned directly.",
             rule=f"{kind}.additionalAnalyses",
             table=table.name,
         )
     if table.collaboration_rule is None:
         raise QueryRefused(
-            f"The association of {table.name} has no collaboration analysis rule; its owner must add one before "
-            "any result may leave.",
+            f"The association of {table.name} has no collaboration analysis rule; its owner must add one "
+            "before any result may leave.",
             rule="collaborationRule",
             table=table.name,
         )
@@ -65,16 +65,15 @@ def _direct(table: Table, receivers: tuple[str, ...]) -> None:
     for receiver in receivers:
         if receiver not in allowed:
             raise QueryRefused(
-                f"The collaboration rule of {table.name} does not allow {receiver} to receive results; it allows: "
-                + (", ".join(map(str, allowed)) or "nobody")
-                + ".",
+                f"The collaboration rule of {table.name} does not allow {receiver} to receive results; "
+                "it allows: " + (", ".join(map(str, allowed)) or "nobody") + ".",
                 rule="collaborationRule.allowedResultReceivers",
                 table=table.name,
             )
 
 
 def matches(pattern: str, arn: str) -> bool:
-    """Whether `arn` is `pattern`, where each `*` stands for any characters; linear in practice, no backtracking.
+    """Whether `arn` is `pattern`, where each `*` stands for any characters; it never backtracks.
 
     The first piece must start the ARN and the last end it; those between are found leftmost, in order.
     """

@@ -5,7 +5,8 @@ This module knows syntax; it must not know tables, columns or rules.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from sqlglot import exp
 
@@ -180,12 +181,14 @@ _MOMENTS = frozenset({"now", "today", "tomorrow", "yesterday", "epoch"})
 # one case only and no character that two engines could fold differently
 NAME = re.compile(r"[\x20-\x5f\x61-\x7e]{1,128}")
 _CONSTRUCT_NAMES = {
-    "Hint": "a hint", "TableSample": "TABLESAMPLE", "Lateral": "LATERAL", "Pivot": "PIVOT", "Values": "VALUES",
+    "Hint": "a hint", "TableSample": "TABLESAMPLE", "Lateral": "LATERAL", "Pivot": "PIVOT",
+    "Values": "VALUES",
     "Lambda": "a lambda", "QueryTransform": "TRANSFORM", "Version": "time travel", "Insert": "INSERT",
     "Any": "ANY", "All": "ALL", "Cube": "CUBE", "Rollup": "ROLLUP", "GroupingSets": "GROUPING SETS",
     "Sort": "SORT BY", "Distribute": "DISTRIBUTE BY", "Cluster": "CLUSTER BY", "Qualify": "QUALIFY",
     "hint": "a hint", "sample": "TABLESAMPLE", "laterals": "LATERAL VIEW", "pivots": "PIVOT",
-    "recursive": "WITH RECURSIVE", "windows": "a named window", "by_name": "BY NAME", "method": "NATURAL JOIN",
+    "recursive": "WITH RECURSIVE", "windows": "a named window", "by_name": "BY NAME",
+    "method": "NATURAL JOIN",
     "when": "time travel", "version": "time travel", "columns": "a list of column names after an alias",
     "except_": "* EXCEPT", "qualify": "QUALIFY", "sort": "SORT BY", "distribute": "DISTRIBUTE BY",
     "cluster": "CLUSTER BY", "db": "a name with a catalog or database before it",
@@ -306,8 +309,8 @@ def _check_type(node: exp.Expr) -> None:
     kind = getattr(node.this, "name", None)
     if kind not in _TYPES or (node.expressions and kind != "DECIMAL"):
         raise QueryRefused(
-            "Allowed types of CAST are boolean, tinyint, smallint, int, bigint, float, double, decimal(p, s), "
-            "string, binary, date, timestamp and timestamp_ntz.",
+            "Allowed types of CAST are boolean, tinyint, smallint, int, bigint, float, double, "
+            "decimal(p, s), string, binary, date, timestamp and timestamp_ntz.",
             rule="sql.type",
         )
 
@@ -382,7 +385,7 @@ def _check_in(node: exp.Expr) -> None:
         raise refused("IN without values or a subquery")
 
 
-_SPECIAL = {
+_SPECIAL: Mapping[type[exp.Expr], Callable[[Any], None]] = {
     exp.Anonymous: _check_function,
     exp.Identifier: _check_identifier,
     exp.Alias: _check_alias,

@@ -47,9 +47,9 @@ def enforce(_tree: exp.Query, facts: Lineage, tables: Mapping[str, Table], purpo
             for source in sorted(output.sources):
                 if source.table == table.name and source.column.lower() in disallowed:
                     raise QueryRefused(
-                        f"The output {output.name} depends on {table.name}.{source.column}, which may not be in a "
-                        "result in any form. It may be used in WHERE, JOIN, GROUP BY and ORDER BY and inside "
-                        "subqueries whose output does not depend on it.",
+                        f"The output {output.name} depends on {table.name}.{source.column}, which may not be "
+                        "in a result in any form. It may be used in WHERE, JOIN, GROUP BY and ORDER BY and "
+                        "inside subqueries whose output does not depend on it.",
                         rule="custom.disallowedOutputColumns",
                         table=table.name,
                         column=source.column,
@@ -80,8 +80,8 @@ def _provider(table: Table, rule: Mapping[str, object], purpose: Purpose) -> Non
         )
     if author not in providers:
         raise QueryRefused(
-            f"The rule of {table.name} allows queries written by {', '.join(providers) or 'nobody'}; this one is "
-            f"written by {author}.",
+            f"The rule of {table.name} allows queries written by {', '.join(providers) or 'nobody'}; this "
+            f"one is written by {author}.",
             rule="custom.allowedAnalysisProviders",
             table=table.name,
         )

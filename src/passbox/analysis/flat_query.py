@@ -1,4 +1,4 @@
-"""The plain shape that list and aggregation rules demand: one SELECT over INNER JOINs of tables, nothing nested.
+"""The shape that list and aggregation rules demand: one SELECT over INNER JOINs of tables, nothing nested.
 
 Joins compare join columns by `=` only, combined by the operators that every table of the query allows.
 `pairs` keeps which tables are surely joined: both sides of an AND hold, of an OR only what both branches
@@ -64,7 +64,7 @@ def names(table: Table, member: str) -> frozenset[str]:
 def flatten(
     tree: exp.Query, facts: Lineage, tables: Mapping[str, Table], kind: str, clauses: Iterable[str]
 ) -> FlatQuery:
-    """Refuse any other shape; `clauses` are the parts that a SELECT may have beside its list, FROM and JOIN."""
+    """Refuse any other shape; `clauses` are the parts that a SELECT may have beside its list and FROM."""
     shape = _Shape(kind)
     if not isinstance(tree, exp.Select):
         raise shape.refused("UNION, INTERSECT and EXCEPT are not allowed")

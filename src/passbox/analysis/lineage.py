@@ -80,8 +80,8 @@ class _Tracer:
             name = _lower(cte.args["alias"].this)
             if name in self.tables or name in declared:
                 raise QueryRefused(
-                    f"The WITH query {name} has the name of {'a table' if name in self.tables else 'another'}; "
-                    "give it a name of its own.",
+                    f"The WITH query {name} has the name of "
+                    f"{'a table' if name in self.tables else 'another'}; give it a name of its own.",
                     rule="sql.name",
                     table=self.tables[name][0].name if name in self.tables else None,
                 )

@@ -44,8 +44,8 @@ def enforce(tree: exp.Query, facts: Lineage, tables: Mapping[str, Table], purpos
         if alias not in connected:
             raise query.refuse(
                 "joinColumns",
-                f"{table.name} must be joined, directly or through others, with a table of the member who runs "
-                f"the query, on its join columns: {listed(names(table, 'joinColumns'))}.",
+                f"{table.name} must be joined, directly or through others, with a table of the member who "
+                f"runs the query, on its join columns: {listed(names(table, 'joinColumns'))}.",
                 table,
             )
     return False

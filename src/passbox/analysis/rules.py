@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from sqlglot import exp
 
-from passbox.analysis import collaboration_rule, custom_rule, list_rule
+from passbox.analysis import aggregation_rule, collaboration_rule, custom_rule, list_rule
 from passbox.analysis.lineage import Lineage
 from passbox.analysis.plan import Purpose, Table
 from passbox.errors import QueryRefused
@@ -15,6 +15,7 @@ from passbox.errors import QueryRefused
 Rule = Callable[[exp.Query, Lineage, Mapping[str, Table], Purpose], bool]
 
 _TYPES: Mapping[str, Rule] = {
+    "AGGREGATION": aggregation_rule.enforce,
     "LIST": list_rule.enforce,
     "CUSTOM": custom_rule.enforce,
 }
@@ -44,7 +45,7 @@ def enforce(tree: exp.Query, facts: Lineage, tables: Mapping[str, Table], purpos
     rule = _TYPES.get(types[0])
     if rule is None:
         raise QueryRefused(
-            f"Analysis rules of type {types[0]} are not supported; use LIST or CUSTOM.",
+            f"Analysis rules of type {types[0]} are not supported; use AGGREGATION, LIST or CUSTOM.",
             rule="analysisRule",
             table=next(iter(read)),
         )

@@ -140,7 +140,8 @@ def _resolve_here(parts: tuple[str, ...], lowered: tuple[str, ...], scope: Scope
                 raise unknown(lowered[1], [source])
             if owners:
                 raise QueryRefused(
-                    f"The name {lowered[0]} is both a table's alias and a column; give the table another alias.",
+                    f"The name {lowered[0]} is both a table's alias and a column; give the table another "
+                    "alias.",
                     rule="sql.name",
                 )
             return Found(source.alias, column, parts[2:])
@@ -157,7 +158,7 @@ def _resolve_here(parts: tuple[str, ...], lowered: tuple[str, ...], scope: Scope
 
 
 def unknown(name: str, sources: Iterable[Source], hint: str = "") -> QueryRefused:
-    """The refusal of a column that is not there: not allow-listed, not in the file, or misspelt, all alike."""
+    """The refusal of a column that is not there: not allow-listed, absent or misspelt, all alike."""
     listed = list(sources)
     tables = [source.table for source in listed if source.table is not None]
     if name in functions.REFUSED:

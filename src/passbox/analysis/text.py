@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 from sqlglot import exp
 from sqlglot.dialects.spark import Spark
 from sqlglot.errors import ErrorLevel, ParseError, TokenError, UnsupportedError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.parsers.spark import SparkParser
+from sqlglot.tokenizer_core import Token, TokenType
 
 from passbox.errors import QueryRefused
 
@@ -30,14 +31,14 @@ _TERMINAL_COLOUR = re.compile("\x1b\\[[0-9;]*m")
 class PassboxSpark(Spark):
     """Spark SQL as the gate reads it: queries only, function calls left alone."""
 
-    class Parser(Spark.Parser):
+    class Parser(SparkParser):
         FUNCTIONS: ClassVar[dict[str, Any]] = {}
         FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
-            name: Spark.Parser.FUNCTION_PARSERS[name] for name in ("CAST", "TRY_CAST", "EXTRACT")
+            name: SparkParser.FUNCTION_PARSERS[name] for name in ("CAST", "TRY_CAST", "EXTRACT")
         }
         NO_PAREN_FUNCTIONS: ClassVar[dict[Any, Any]] = {}
         NO_PAREN_FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
-            "CASE": Spark.Parser.NO_PAREN_FUNCTION_PARSERS["CASE"]
+            "CASE": SparkParser.NO_PAREN_FUNCTION_PARSERS["CASE"]
         }
         STATEMENT_PARSERS: ClassVar[dict[Any, Any]] = {}
 
