@@ -183,10 +183,12 @@ def _plan(
         "groups": group.directories,
         "stage": layout.STAGE,
         "binds": binds,
+        "lent": placed.lent,
         "files": placed.files,
         "writable": placed.writable,
         "bwrap": path,
         "command": list(spec.arguments),
+        "memory_bytes": spec.limits.memory_bytes,
         "seconds": spec.limits.seconds,
         "rlimits": {
             # 1, not 0: the kernel then does not even call a core handler, which would be outside the seal

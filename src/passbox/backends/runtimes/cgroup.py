@@ -93,6 +93,10 @@ class Group:
                     return int(words[-1])
         return None
 
+    def limits_memory(self) -> bool:
+        """Whether the kernel holds the memory limit here."""
+        return "memory" in self.directories or "v2" in self.directories
+
     def out_of_memory_kills(self) -> int:
         """How many processes the kernel killed here for want of memory."""
         return (

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from passbox.backends.runtimes.base import Output, Root, SandboxSpec
+from passbox.backends.runtimes.base import Output, SandboxSpec
 
 STAGE = "/tmp"  # noqa: S108  a mount point inside a private mount namespace, not a shared directory
 UID = GID = 1000
@@ -34,17 +34,26 @@ _ETC = {
 
 @dataclass
 class Layout:
-    """binds: {stage name: host path}; files: {stage name: content}; writable: what the process may write;
-    arguments: of bubblewrap, without the command."""
+    """What the shepherd stages and what bubblewrap is told.
+
+    binds: {stage name: host path}; lent: those of them that the job reads as if it owned them
+    files: {stage name: content}; writable: what the process may write
+    arguments: of bubblewrap, without the command
+    """
 
     binds: dict[str, str] = field(default_factory=dict)
+    lent: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     writable: list[dict[str, object]] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
 
-    def bind(self, source: Path, target: str) -> None:
+    def bind(self, source: Path, target: str, lent: bool = False) -> None:
         """A read-only view of a host file or directory."""
+        if not source.exists():
+            raise ValueError(f"{source} does not exist")
         name = f"b{len(self.binds)}"
+        if lent:
+            self.lent.append(name)
         self.binds[name] = os.path.realpath(source)
         self.arguments += ["--ro-bind", f"{STAGE}/{name}", target]
 
@@ -82,10 +91,12 @@ def lay_out(spec: SandboxSpec) -> Layout:
     if len(set(targets)) < len(targets):
         raise ValueError("two mounts or outputs have the same target")
     if spec.root.image is None:
-        _host_root(layout, spec.root)
+        _host_root(layout)
     else:
         _image_root(layout, spec.root.image, targets)
     _kernel_views(layout, spec)
+    for prefix in _outermost(spec.root.prefixes if spec.root.image is None else ()):
+        layout.bind(prefix, str(prefix))  # after /tmp, which may hold them
     _granted(layout, spec)
     layout.arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", spec.directory]
     if any("\0" in argument for argument in (*layout.arguments, *spec.arguments)):
@@ -100,7 +111,7 @@ def _clean(target: str) -> str:
     return path
 
 
-def _host_root(layout: Layout, root: Root) -> None:
+def _host_root(layout: Layout) -> None:
     layout.arguments += ["--ro-bind", "/usr", "/usr"]
     for name in _MERGED:
         path = Path("/", name)
@@ -116,8 +127,6 @@ def _host_root(layout: Layout, root: Root) -> None:
     for directory in ("/run", "/sys", "/var"):
         layout.arguments += ["--dir", directory]
     layout.arguments += ["--symlink", "/tmp", "/var/tmp"]  # noqa: S108
-    for prefix in _outermost(root.prefixes):
-        layout.bind(prefix, str(prefix))
 
 
 def _outermost(prefixes: tuple[Path, ...]) -> Iterator[Path]:
@@ -145,6 +154,7 @@ def _image_root(layout: Layout, image: Path, targets: list[str]) -> None:
     for target in (*targets, *etc):
         if not _exists_plainly(image, target):
             split.update(str(parent) for parent in Path(target).parents)
+    layout.lent.append("image")
     layout.binds["image"] = os.path.realpath(image)
     _take_apart(layout, image, "/", split, {*targets, *etc, *_OWN})
     for directory in ("/run", "/sys"):
@@ -196,7 +206,7 @@ def _granted(layout: Layout, spec: SandboxSpec) -> None:
         if isinstance(item, Output):
             layout.scratch(target, item.max_bytes, item.max_files, 0o700, item.host, target in sized)
         else:
-            layout.bind(item.source, target)
+            layout.bind(item.source, target, lent=True)
 
 
 def _in_memory(spec: SandboxSpec) -> set[str]:

@@ -5,7 +5,10 @@ here may import dataclasses, subprocess or anything outside the standard library
 """
 
 import ctypes
+import errno
 import os
+import signal
+import struct
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -69,3 +72,62 @@ def adopt_orphans() -> None:
 def hide_from_tracers() -> None:
     """Nobody without CAP_SYS_PTRACE may read this process's memory or dump it."""
     _checked(_libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0), 0, 0, 0), "PR_SET_DUMPABLE")
+
+
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442  # the same number on every architecture
+_OPEN_TREE_CLONE = 1
+_AT_FDCWD, _AT_RECURSIVE, _AT_EMPTY_PATH = -100, 0x8000, 0x1000
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+_MOUNT_ATTR_IDMAP = 0x00100000
+
+
+def bind_as(descriptor: int, target: str, users: int) -> None:
+    """Binds what `descriptor` (O_PATH) refers to at `target`, its owners seen through the user namespace
+    `users`: a file of the host user that is 0 in there belongs to whom 0 is mapped to. OSError where the file
+    system or the kernel (before 5.12) cannot."""
+    empty = ctypes.c_char_p(b"")
+    flags = _OPEN_TREE_CLONE | _AT_EMPTY_PATH | _AT_RECURSIVE | os.O_CLOEXEC
+    tree = _checked(_libc.syscall(_OPEN_TREE, descriptor, empty, ctypes.c_uint(flags)), "open_tree")
+    try:
+        attributes = struct.pack("=QQQQ", _MOUNT_ATTR_IDMAP, 0, 0, users)
+        _checked(
+            _libc.syscall(
+                _MOUNT_SETATTR,
+                tree,
+                empty,
+                ctypes.c_uint(_AT_EMPTY_PATH | _AT_RECURSIVE),
+                attributes,
+                ctypes.c_size_t(len(attributes)),
+            ),
+            "mount_setattr",
+        )
+        where = ctypes.c_char_p(os.fsencode(target))
+        moved = _libc.syscall(_MOVE_MOUNT, tree, empty, _AT_FDCWD, where, _MOVE_MOUNT_F_EMPTY_PATH)
+        _checked(moved, "move_mount")
+    finally:
+        os.close(tree)
+
+
+def users_namespace(inside: int, outside: int) -> int:
+    """A descriptor of a new user namespace in which the user and group `inside` is `outside` of ours."""
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            unshare(CLONE_NEWUSER)
+            os.write(tell, b"+")
+            signal.pause()
+        finally:
+            os._exit(1)
+    try:
+        os.close(tell)
+        if not os.read(ready, 1):
+            raise OSError(errno.EPERM, "no user namespace")
+        for name in ("uid_map", "gid_map"):
+            with open(f"/proc/{child}/{name}", "w") as file:
+                file.write(f"{inside} {outside} 1")
+        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(ready)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

@@ -60,6 +60,7 @@ class Shepherd:
         self.helpers: set[int] = set()
         self.log_head = b""
         self.forced = False
+        self.peak = 0
         self.log_read = self.status_read = self.release = -1
 
     # -- start ---------------------------------------------------------------------------------------------
@@ -67,7 +68,7 @@ class Shepherd:
     def start(self) -> None:
         """Stages and starts the sandbox, and checks the seal; RuntimeError if it does not hold."""
         staging.enter_namespace(self.privileged)
-        staging.stage(self.plan["stage"], self.plan, self.uid, self.gid)
+        staging.stage(self.plan["stage"], self.plan, self.uid, self.gid, self.privileged)
         linux.hide_from_tracers()  # only now: it would have closed our own uid_map to us
         self.log_read, log_write = os.pipe()
         self.status_read, status_write = os.pipe()
@@ -250,13 +251,25 @@ class Shepherd:
             self._end(self.cause)
         elif now - self.started >= self.plan["seconds"]:
             self._end("timed out")
-        elif self.group.out_of_memory_kills():
+        elif self.group.out_of_memory_kills() or self._too_large():
             self._end("out of memory")
         elif staging.over_limit(self.plan["stage"], self.plan["writable"]):
             self._end("disk full")
         with contextlib.suppress(ChildProcessError):
             while self._reap_other():
                 pass
+
+    def _too_large(self) -> bool:
+        """Where no cgroup limits memory, looking is better than nothing; the runtime reports DEGRADED."""
+        if self.group.limits_memory():
+            return False
+        used = staging.used_bytes(self.plan["stage"], self.plan["writable"])
+        for process in self._members():
+            with contextlib.suppress(OSError), open(f"/proc/{process}/status") as file:
+                lines = (line.split() for line in file if line.startswith("RssAnon"))
+                used += sum(int(words[1]) * 1024 for words in lines)
+        self.peak = max(self.peak, used)
+        return bool(used > self.plan["memory_bytes"])
 
     def _reap_other(self) -> bool:
         """Waits for one ended child that is not bubblewrap."""
@@ -336,7 +349,7 @@ class Shepherd:
             "status": code,
             "seconds": seconds,
             "cpu_seconds": cpu_seconds if measured is None else measured,
-            "peak_memory_bytes": self.group.peak_memory_bytes(),
+            "peak_memory_bytes": self.group.peak_memory_bytes() or self.peak or None,
             "detail": detail,
         }
 

@@ -28,37 +28,64 @@ def enter_namespace(privileged: bool) -> None:
     linux.mount("none", "/", None, linux.MS_REC | linux.MS_SLAVE)
 
 
-def stage(where: str, plan: Mapping[str, Any], uid: int, gid: int) -> None:
+def stage(where: str, plan: Mapping[str, Any], uid: int, gid: int, privileged: bool) -> None:
     """Mounts the staging area over `where` and fills it; `uid` owns what may be written."""
     binds = dict(plan["binds"])
     for item in plan["writable"]:
-        if not item["sized"]:
-            binds[item["name"]] = item["host"]
-    # opened before the staging area hides what lies under it
-    for item in plan["writable"]:
         if item["host"] is not None:
+            # opened before the staging area hides what lies under it
             item["handle"] = os.open(item["host"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            if not item["sized"]:
+                binds[item["name"]] = item["host"]
     opened = {name: os.open(source, os.O_PATH | os.O_CLOEXEC) for name, source in binds.items()}
     linux.mount("passbox", where, "tmpfs", _QUIET, _STAGE_OPTIONS)
     for name, content in plan["files"].items():
         with open(f"{where}/{name}", "w", opener=_readable) as file:
             file.write(content)
+    lent = _Lent(uid) if privileged else None
     for name, descriptor in opened.items():
-        target = f"{where}/{name}"
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            os.makedirs(target, exist_ok=True)
-        else:
-            os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
-        linux.mount(f"/proc/self/fd/{descriptor}", target, None, linux.MS_BIND | linux.MS_REC)
-        os.close(descriptor)
+        _bind(descriptor, f"{where}/{name}", lent if name in plan["lent"] else None)
     for item in plan["writable"]:
-        target = f"{where}/{item['name']}"
-        if item["sized"]:
-            os.mkdir(target)
-            options = f"size={item['bytes']},nr_inodes={item['inodes'] + 1},mode={item['mode']:o}"
-            linux.mount("passbox", target, "tmpfs", _QUIET, f"{options},uid={uid},gid={gid}")
-        else:
-            os.chown(target, uid, gid)
+        _writable(f"{where}/{item['name']}", item, uid, gid)
+
+
+def _bind(descriptor: int, target: str, lent: "_Lent | None") -> None:
+    if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        os.makedirs(target, exist_ok=True)
+    else:
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    if lent is None or not lent.bind(descriptor, target):
+        linux.mount(f"/proc/self/fd/{descriptor}", target, None, linux.MS_BIND | linux.MS_REC)
+    os.close(descriptor)
+
+
+def _writable(target: str, item: Mapping[str, Any], uid: int, gid: int) -> None:
+    if item["sized"]:
+        os.mkdir(target)
+        options = f"size={item['bytes']},nr_inodes={item['inodes'] + 1},mode={item['mode']:o}"
+        linux.mount("passbox", target, "tmpfs", _QUIET, f"{options},uid={uid},gid={gid}")
+    else:
+        os.chown(target, uid, gid)
+
+
+class _Lent:
+    """Lets the job's user read the service's files whatever their mode, as if it owned them, by an id-mapped
+    mount; on the host they stay the service's alone."""
+
+    def __init__(self, uid: int) -> None:
+        self.uid = uid
+        self.namespaces: dict[int, int] = {}
+
+    def bind(self, descriptor: int, target: str) -> bool:
+        """False where the file system cannot; the files' own modes decide then."""
+        owner = os.fstat(descriptor).st_uid
+        try:
+            if owner not in self.namespaces:
+                self.namespaces[owner] = linux.users_namespace(owner, self.uid)
+            linux.bind_as(descriptor, target, self.namespaces[owner])
+        except OSError:
+            return False
+        return True
 
 
 def _readable(path: str, flags: int) -> int:
@@ -68,6 +95,12 @@ def _readable(path: str, flags: int) -> int:
 def _write(path: str, text: str) -> None:
     with open(path, "w") as file:
         file.write(text)
+
+
+def used_bytes(where: str, writable: Sequence[Mapping[str, Any]]) -> int:
+    """What lies in the sized file systems, which is memory."""
+    found = [os.statvfs(f"{where}/{item['name']}") for item in writable if item["sized"]]
+    return sum((one.f_blocks - one.f_bfree) * one.f_frsize for one in found)
 
 
 def over_limit(where: str, writable: Sequence[Mapping[str, Any]]) -> bool:
