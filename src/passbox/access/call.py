@@ -5,8 +5,7 @@ A Call holds only what its caller may see: `fetch` put it there, and the policy 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 from passbox.errors import ValidationException
 from passbox.names import PageTokens
@@ -33,13 +32,16 @@ class Objects(Protocol):
 
 @dataclass(frozen=True)
 class Room:
-    """What is the same for every call: the region, the page tokens, and the two contracts to the outside."""
+    """What is the same for every call: the region, the page tokens, and the contracts to the outside.
+
+    quotas: name → limit, where the operator set another than AWS's default.
+    """
 
     region: str
     tokens: PageTokens
     catalog: Catalog
     objects: Objects
-    images: Path
+    quotas: Mapping[str, int]
 
 
 @dataclass
@@ -81,14 +83,19 @@ class Call:
         *,
         default: int = DEFAULT_PAGE,
         statuses: list[str] | None = None,
-        **filters: str,
+        parents: list[str] | None = None,
+        **filters: Unpack[resources.Filters],
     ) -> dict[str, Any]:
         """One page of rows of a kind, as the modelled list output under `key` with its nextToken."""
         limit = params.get("maxResults") or default
-        listing = "|".join([self.account, self.operation, *(f"{k}={filters[k]}" for k in sorted(filters))])
+        listing = "|".join(
+            [self.account, self.operation, *(f"{name}={value}" for name, value in sorted(filters.items()))]
+        )
         token = params.get("nextToken")
         after = self.room.tokens.read(listing, token) if token else None
-        rows = resources.find(self.tx, kind, statuses=statuses, after=after, limit=limit + 1, **filters)
+        rows = resources.find(
+            self.tx, kind, statuses=statuses, parents=parents, after=after, limit=limit + 1, **filters
+        )
         output: dict[str, Any] = {key: [project(row) for row in rows[:limit]]}
         if len(rows) > limit:
             last = rows[limit - 1]

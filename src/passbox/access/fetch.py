@@ -1,4 +1,4 @@
-"""Fetching is authorizing: what an operation is given here its caller may see; what it may not does not exist.
+"""Fetching is authorizing: what an operation is given its caller may see; the rest does not exist.
 
 A subject that is missing and a subject that is somebody else's give the same answer, to the letter.
 """
@@ -45,16 +45,26 @@ def missing(kind: str, identifier: str) -> NoReturn:
     )
 
 
-def of_membership(call: Call, kind: str, field: str, value: str) -> Resource:
-    """A resource under the call's membership, by `id` or `arn`."""
-    found = resources.first(call.tx, kind, membership=call.membership.id, **{field: value})
-    return found or missing(kind, value)
+def of_membership(call: Call, kind: str, identifier: str) -> Resource:
+    """A resource under the call's membership, by identifier or ARN."""
+    found = _one(call, kind, identifier)
+    if found is None or found.membership != call.membership.id:
+        missing(kind, identifier)
+    return found
 
 
-def of_collaboration(call: Call, kind: str, field: str, value: str) -> Resource:
-    """A resource that some member brought into the call's collaboration, by `id` or `arn`."""
-    found = resources.first(call.tx, kind, collaboration=call.collaboration.id, **{field: value})
-    return found or missing(kind, value)
+def of_collaboration(call: Call, kind: str, identifier: str) -> Resource:
+    """A resource that some member brought into the call's collaboration, by identifier or ARN."""
+    found = _one(call, kind, identifier)
+    if found is None or found.collaboration != call.collaboration.id:
+        missing(kind, identifier)
+    return found
+
+
+def _one(call: Call, kind: str, identifier: str) -> Resource | None:
+    if identifier.startswith("arn:"):
+        return resources.first(call.tx, kind, arn=identifier)
+    return resources.get(call.tx, kind, identifier)
 
 
 def _account(_call: Call, _params: Mapping[str, Any]) -> frozenset[Relation]:

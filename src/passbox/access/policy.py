@@ -56,7 +56,8 @@ _MEMBER = _rule(Subject.COLLABORATION, Relation.MEMBER)
 _CREATOR = _rule(Subject.COLLABORATION, Relation.CREATOR)
 
 _CLEANROOMS = {
-    _ACCOUNT: "CreateCollaboration ListCollaborations ListMemberships CreateConfiguredTable ListConfiguredTables",
+    _ACCOUNT: "CreateCollaboration ListCollaborations ListMemberships CreateConfiguredTable "
+    "ListConfiguredTables",
     _NAMED: "GetCollaboration ListMembers CreateMembership",
     _CREATOR: "UpdateCollaboration DeleteCollaboration DeleteMember",
     _MEMBER: "ListSchemas GetSchema BatchGetSchema GetSchemaAnalysisRule BatchGetSchemaAnalysisRule",
@@ -65,8 +66,9 @@ _CLEANROOMS = {
     "DeleteConfiguredTableAssociationAnalysisRule",
     _ACTIVE: "UpdateMembership CreateConfiguredTableAssociation UpdateConfiguredTableAssociation "
     "CreateConfiguredTableAssociationAnalysisRule UpdateConfiguredTableAssociationAnalysisRule",
-    _TABLE: "GetConfiguredTable UpdateConfiguredTable DeleteConfiguredTable CreateConfiguredTableAnalysisRule "
-    "GetConfiguredTableAnalysisRule UpdateConfiguredTableAnalysisRule DeleteConfiguredTableAnalysisRule",
+    _TABLE: "GetConfiguredTable UpdateConfiguredTable DeleteConfiguredTable "
+    "CreateConfiguredTableAnalysisRule GetConfiguredTableAnalysisRule "
+    "UpdateConfiguredTableAnalysisRule DeleteConfiguredTableAnalysisRule",
     _TAGGED: "TagResource UntagResource ListTagsForResource",
 }
 
@@ -83,7 +85,8 @@ _CLEANROOMSML = {
     "DeleteTrainedModelOutput CancelTrainedModel GetTrainedModelInferenceJob ListTrainedModelInferenceJobs "
     "CancelTrainedModelInferenceJob",
     _ACTIVE: "PutMLConfiguration CreateConfiguredModelAlgorithmAssociation",
-    _RUNNER: "CreateMLInputChannel CreateTrainedModel StartTrainedModelInferenceJob StartTrainedModelExportJob",
+    _RUNNER: "CreateMLInputChannel CreateTrainedModel StartTrainedModelInferenceJob "
+    "StartTrainedModelExportJob",
     _TAGGED: "TagResource UntagResource ListTagsForResource",
 }
 

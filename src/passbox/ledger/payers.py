@@ -83,8 +83,8 @@ def resolve(members: Sequence[Member], cost_type: str, field: str, named: str | 
         if not possible:
             raise _refused(
                 field,
-                f"{field} cannot be resolved: no member of the collaboration is configured to pay for {label}. "
-                "The collaboration's creator can configure one.",
+                f"{field} cannot be resolved: no member of the collaboration is configured to pay for "
+                f"{label}. The collaboration's creator can configure one.",
             )
         if len(possible) > 1:
             raise _refused(

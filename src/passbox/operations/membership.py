@@ -160,7 +160,7 @@ def update_membership(call: Call, params: Params) -> Output:
     payment = dict(membership.body["paymentConfiguration"])
     for key, value in (given or {}).items():
         payment[key] = {**payment.get(key, {}), **value}
-    changes = {
+    changes: dict[str, Any] = {
         key: params[key]
         for key in (
             "queryLogStatus",

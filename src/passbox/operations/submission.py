@@ -5,6 +5,7 @@ queue's row: all of them or none.
 """
 
 from passbox import names
+from passbox.errors import ConflictException
 from passbox.ledger import book
 from passbox.ledger.prices import Charge
 from passbox.state import jobs, resources
@@ -14,6 +15,7 @@ from passbox.state.resources import Resource
 
 WORKING = ("ml_input_channel", "trained_model", "trained_model_inference_job", "trained_model_export_job")
 IN_PROGRESS = ("CREATE_PENDING", "CREATE_IN_PROGRESS")
+UNDER_WAY = (*IN_PROGRESS, "CANCEL_PENDING", "CANCEL_IN_PROGRESS")
 
 
 def submit(
@@ -44,6 +46,16 @@ def submit(
             estimate=estimate,
         )
     return job
+
+
+def cancel(tx: Transaction, resource: Resource) -> None:
+    """Asks the worker to cancel a resource's job."""
+    if resource.status not in IN_PROGRESS:
+        raise ConflictException(
+            f"It is {resource.status}; only work that is pending or in progress can be cancelled."
+        )
+    resources.change(tx, resource, status="CANCEL_PENDING")
+    jobs.request_cancel(tx, resource.id)
 
 
 def end_work(tx: Transaction, membership: Resource) -> None:

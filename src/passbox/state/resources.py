@@ -7,7 +7,7 @@ an update of a row that somebody else changed meanwhile raises ConflictException
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import orjson
 from sqlalchemy import Select, and_, bindparam, delete, func, insert, or_, select, update
@@ -38,6 +38,18 @@ class Resource:
     body: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Filters(TypedDict, total=False):
+    """What rows can be found by, each by equality."""
+
+    id: str
+    arn: str
+    account: str
+    collaboration: str
+    membership: str
+    parent: str
+    name: str
+
+
 _COLUMNS = [column.name for column in table.columns]
 _INSERT = insert(table)
 _DELETE = delete(table).where(table.c.id == bindparam("row_id"), table.c.version == bindparam("row_version"))
@@ -55,16 +67,16 @@ def _row(row: Any) -> Resource:
 
 
 @lru_cache(maxsize=512)
-def _select(filters: tuple[str, ...], statuses: bool, paged: bool, counted: bool) -> Select[Any]:
-    statement = select(func.count()) if counted else select(table)
+def _select(filters: tuple[str, ...], among: tuple[str, ...], paged: bool, counted: bool) -> Select[Any]:
+    statement: Select[Any] = select(func.count()) if counted else select(table)
     statement = statement.where(*(table.c[name] == bindparam(name) for name in filters))
-    if statuses:
-        statement = statement.where(table.c.status.in_(bindparam("statuses", expanding=True)))
+    for name in among:
+        statement = statement.where(table.c[name].in_(bindparam(f"among_{name}", expanding=True)))
     if paged:
-        after = bindparam("after_created"), bindparam("after_id")
-        later = and_(table.c.created == after[0], table.c.id > after[1])
+        created: Any = bindparam("after_created")
+        later = and_(table.c.created == created, table.c.id > bindparam("after_id"))
         # the first, implied, bound lets the index seek to the page instead of scanning to it
-        statement = statement.where(table.c.created >= after[0], or_(table.c.created > after[0], later))
+        statement = statement.where(table.c.created >= created, or_(table.c.created > created, later))
     if not counted:
         statement = statement.order_by(table.c.created, table.c.id).limit(bindparam("limit"))
     return statement
@@ -81,9 +93,7 @@ def add(tx: Transaction, resource: Resource) -> Resource:
 
 def get(tx: Transaction, kind: str, id: str) -> Resource | None:
     """The row with this identifier, if it is of this kind."""
-    row = tx.execute(
-        _select(("kind", "id"), False, False, False), {"kind": kind, "id": id, "limit": 1}
-    ).first()
+    row = tx.execute(_select(("kind", "id"), (), False, False), {"kind": kind, "id": id, "limit": 1}).first()
     return None if row is None else _row(row)
 
 
@@ -100,37 +110,42 @@ def find(
     kind: str,
     *,
     statuses: Iterable[str] | None = None,
+    parents: Iterable[str] | None = None,
     after: tuple[float, str] | None = None,
     limit: int = 10_000,
-    **filters: str,
+    **filters: Unpack[Filters],
 ) -> list[Resource]:
     """Rows of a kind, oldest first, by equality on account, collaboration, membership, parent, arn or name.
 
-    after: (created, id) of the last row of the page before.
+    statuses, parents: the row's must be among them. after: (created, id) of the last row of the page before.
     """
     values: dict[str, Any] = {"kind": kind, "limit": limit, **filters}
-    if statuses is not None:
-        values["statuses"] = list(statuses)
+    among = {"status": statuses, "parent": parents}
+    given = {name: list(wanted) for name, wanted in among.items() if wanted is not None}
+    values |= {f"among_{name}": wanted for name, wanted in given.items()}
     if after is not None:
         values["after_created"], values["after_id"] = after
-    statement = _select(("kind", *sorted(filters)), statuses is not None, after is not None, False)
+    statement = _select(("kind", *sorted(filters)), tuple(given), after is not None, False)
     return [_row(row) for row in tx.execute(statement, values)]
 
 
 def first(
-    tx: Transaction, kind: str, *, statuses: Iterable[str] | None = None, **filters: str
+    tx: Transaction, kind: str, *, statuses: Iterable[str] | None = None, **filters: Unpack[Filters]
 ) -> Resource | None:
     """The oldest of `find`, or None."""
     found = find(tx, kind, statuses=statuses, limit=1, **filters)
     return found[0] if found else None
 
 
-def count(tx: Transaction, kind: str, *, statuses: Iterable[str] | None = None, **filters: str) -> int:
+def count(
+    tx: Transaction, kind: str, *, statuses: Iterable[str] | None = None, **filters: Unpack[Filters]
+) -> int:
     """How many rows `find` would give without a limit."""
     values: dict[str, Any] = {"kind": kind, **filters}
     if statuses is not None:
-        values["statuses"] = list(statuses)
-    statement = _select(("kind", *sorted(filters)), statuses is not None, False, True)
+        values["among_status"] = list(statuses)
+    among = () if statuses is None else ("status",)
+    statement = _select(("kind", *sorted(filters)), among, False, True)
     return int(tx.execute(statement, values).scalar_one())
 
 

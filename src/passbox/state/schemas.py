@@ -1,9 +1,9 @@
-"""The tables of a collaboration as `analysis` sees them: columns and rules of every active member's associations."""
+"""The tables of a collaboration as `analysis` sees them: columns and rules, active members only."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from passbox.analysis.plan import Column, Table
+from passbox.analysis.plan import Column, RuleType, Table
 from passbox.state import resources
 from passbox.state.database import Transaction
 from passbox.state.resources import Resource
@@ -30,7 +30,7 @@ def table(tx: Transaction, association: Resource) -> Table:
         name=association.name or "",
         owner=association.account,
         columns=tuple(Column(name, types[name]) for name in configured.body["allowedColumns"]),
-        rule_type=rule.name if rule else None,  # type: ignore[arg-type]  the wire checked the enum
+        rule_type=cast(RuleType, rule.name) if rule else None,
         rule=_policy(rule),
         collaboration_rule=_policy(collaboration_rule),
     )

@@ -1,0 +1,126 @@
+"""Configured model algorithm associations: an algorithm in a room, and what may leave of its jobs."""
+
+from passbox import names
+from passbox.access import fetch
+from passbox.access.call import Call, invalid
+from passbox.errors import ConflictException
+from passbox.operations import quotas
+from passbox.operations.registry import Output, Params, operation
+from passbox.operations.submission import UNDER_WAY
+from passbox.operations.tags import check_tags
+from passbox.state import resources
+from passbox.state.resources import Resource
+
+KIND = "configured_model_algorithm_association"
+
+
+def record(row: Resource) -> Output:
+    """The modelled association; the collaboration's view leaves the tags out by its shape."""
+    return {
+        **row.body,
+        "configuredModelAlgorithmAssociationArn": row.arn,
+        "membershipIdentifier": row.membership,
+        "collaborationIdentifier": row.collaboration,
+        "creatorAccountId": row.account,
+        "name": row.name,
+        "createTime": row.created,
+        "updateTime": row.updated,
+    }
+
+
+def _check_policies(call: Call, params: Params) -> None:
+    """What the model's shapes cannot say: accounts are members, and custom redaction comes in both parts."""
+    policies = params.get("privacyConfiguration", {}).get("policies", {})
+    members = {row.account for row in resources.find(call.tx, "member", collaboration=call.collaboration.id)}
+    for kind in ("trainedModels", "trainedModelInferenceJobs"):
+        for index, policy in enumerate(policies.get(kind, {}).get("containerLogs", [])):
+            place = f"privacyConfiguration.policies.{kind}.containerLogs[{index}]"
+            strangers = sorted(set(policy["allowedAccountIds"]) - members)
+            if strangers:
+                raise invalid(
+                    f"{place}.allowedAccountIds",
+                    f"{', '.join(strangers)} is not a member of the collaboration; name members only.",
+                )
+            redaction = policy.get("logRedactionConfiguration")
+            if redaction is None:
+                continue
+            if ("CUSTOM" in redaction["entitiesToRedact"]) != ("customEntityConfig" in redaction):
+                raise invalid(
+                    f"{place}.logRedactionConfiguration",
+                    "customEntityConfig and the entity CUSTOM go together: give both or neither.",
+                )
+
+
+@operation("cleanroomsml.CreateConfiguredModelAlgorithmAssociation")
+def create_configured_model_algorithm_association(call: Call, params: Params) -> Output:
+    """Brings one of the caller's own algorithms into the collaboration."""
+    check_tags(params.get("tags"))
+    algorithm = resources.first(
+        call.tx, "configured_model_algorithm", arn=params["configuredModelAlgorithmArn"]
+    )
+    if algorithm is None or algorithm.account != call.account:
+        fetch.missing("configured_model_algorithm", params["configuredModelAlgorithmArn"])
+    _check_policies(call, params)
+    present = resources.count(call.tx, KIND, membership=call.membership.id)
+    quotas.hold(call, "configured_model_algorithm_associations", present)
+    if resources.first(call.tx, KIND, membership=call.membership.id, name=params["name"]):
+        raise ConflictException(
+            f"An association named {params['name']} exists already.", reason="ALREADY_EXISTS"
+        )
+    now, id = names.now(), names.new_id()
+    place = f"membership/{call.membership.id}/configured-model-algorithm-association/{id}"
+    row = Resource(
+        kind=KIND,
+        id=id,
+        arn=names.arn("cleanrooms-ml", call.room.region, call.account, place),
+        account=call.account,
+        collaboration=call.collaboration.id,
+        membership=call.membership.id,
+        parent=algorithm.id,
+        name=params["name"],
+        created=now,
+        updated=now,
+        body={key: value for key, value in params.items() if key not in ("name", "membershipIdentifier")},
+    )
+    resources.add(call.tx, row)
+    return {"configuredModelAlgorithmAssociationArn": row.arn}
+
+
+@operation("cleanroomsml.GetConfiguredModelAlgorithmAssociation")
+def get_configured_model_algorithm_association(call: Call, params: Params) -> Output:
+    """The caller's association."""
+    return record(fetch.of_membership(call, KIND, params["configuredModelAlgorithmAssociationArn"]))
+
+
+@operation("cleanroomsml.GetCollaborationConfiguredModelAlgorithmAssociation")
+def get_collaboration_configured_model_algorithm_association(call: Call, params: Params) -> Output:
+    """Any member's association, for every member."""
+    return record(fetch.of_collaboration(call, KIND, params["configuredModelAlgorithmAssociationArn"]))
+
+
+@operation("cleanroomsml.ListConfiguredModelAlgorithmAssociations")
+def list_configured_model_algorithm_associations(call: Call, params: Params) -> Output:
+    """The caller's associations."""
+    key = "configuredModelAlgorithmAssociations"
+    return call.page(params, KIND, record, key, membership=call.membership.id)
+
+
+@operation("cleanroomsml.ListCollaborationConfiguredModelAlgorithmAssociations")
+def list_collaboration_configured_model_algorithm_associations(call: Call, params: Params) -> Output:
+    """All members' associations."""
+    key = "collaborationConfiguredModelAlgorithmAssociations"
+    return call.page(params, KIND, record, key, collaboration=call.collaboration.id)
+
+
+@operation("cleanroomsml.DeleteConfiguredModelAlgorithmAssociation")
+def delete_configured_model_algorithm_association(call: Call, params: Params) -> None:
+    """Deletes the association, once nothing in progress uses it."""
+    row = fetch.of_membership(call, KIND, params["configuredModelAlgorithmAssociationArn"])
+    for kind in ("ml_input_channel", "trained_model", "trained_model_inference_job"):
+        for job in resources.find(call.tx, kind, statuses=UNDER_WAY, collaboration=call.collaboration.id):
+            used = job.body.get("configuredModelAlgorithmAssociations") or [
+                job.body.get("configuredModelAlgorithmAssociationArn")
+            ]
+            if row.arn in used:
+                raise ConflictException("Work in progress uses the association; wait for it or cancel it.")
+    resources.remove(call.tx, row)

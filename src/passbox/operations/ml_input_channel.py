@@ -1,0 +1,167 @@
+"""ML input channels: the result of an approved query, kept in the room for one algorithm to read."""
+
+from passbox import names
+from passbox.access import fetch
+from passbox.access.call import Call, invalid
+from passbox.analysis import Purpose, approve
+from passbox.errors import ConflictException, QueryRefused, ValidationException
+from passbox.ledger import payers, prices
+from passbox.operations import quotas
+from passbox.operations.configured_model_algorithm import own_role
+from passbox.operations.member import paying_members
+from passbox.operations.registry import Output, Params, operation
+from passbox.operations.submission import IN_PROGRESS, UNDER_WAY, submit
+from passbox.operations.tags import check_tags
+from passbox.state import resources, schemas
+from passbox.state.resources import Resource
+
+KIND = "ml_input_channel"
+LIVE = (*IN_PROGRESS, "ACTIVE")
+_WORKERS = {"CR.1X": (2, 128), "CR.4X": (2, 32), "CR.8X": (2, 16)}
+
+
+def record(row: Resource) -> Output:
+    """The modelled channel. What only its creator may see, the collaboration's shapes leave out."""
+    return {
+        **row.body,
+        "mlInputChannelArn": row.arn,
+        "membershipIdentifier": row.membership,
+        "collaborationIdentifier": row.collaboration,
+        "creatorAccountId": row.account,
+        "name": row.name,
+        "status": row.status,
+        "createTime": row.created,
+        "updateTime": row.updated,
+    }
+
+
+def _workers(source: Params) -> tuple[str, int]:
+    """Type and number of the workers that the query is asked to run on; 16 CR.1X where nothing is said."""
+    worker = source.get("computeConfiguration", {}).get("worker", {})
+    type, number = worker.get("type", "CR.1X"), worker.get("number", 16)
+    place = "inputChannel.dataSource.protectedQueryInputParameters.computeConfiguration.worker"
+    least, most = _WORKERS[type]
+    if not least <= number <= most:
+        raise invalid(f"{place}.number", f"{place}.number must be {least} to {most} for {type}.")
+    if worker.get("properties", {}).get("spark"):
+        raise invalid(
+            f"{place}.properties", f"{place}.properties: the embedded engine takes no Spark properties."
+        )
+    return type, number
+
+
+def _check_query(call: Call, source: Params, association: str) -> None:
+    """The gate, at the door. The worker asks it again when the query runs."""
+    sql = source["sqlParameters"]
+    place = "inputChannel.dataSource.protectedQueryInputParameters.sqlParameters"
+    if ("queryString" in sql) == ("analysisTemplateArn" in sql):
+        raise invalid(place, f"{place}: give either queryString or analysisTemplateArn.")
+    if "analysisTemplateArn" in sql:
+        fetch.missing("analysis_template", sql["analysisTemplateArn"])
+    tables = schemas.tables(call.tx, call.collaboration.id)
+    purpose = Purpose(runner=call.account, additional_analysis=association)
+    try:
+        approve(sql["queryString"], sql.get("parameters", {}), tables, purpose)
+    except QueryRefused as refusal:
+        raise ValidationException(
+            refusal.message, fields=[(f"{place}.queryString", refusal.message)], reason="INVALID_QUERY"
+        ) from refusal
+
+
+@operation("cleanroomsml.CreateMLInputChannel")
+def create_ml_input_channel(call: Call, params: Params) -> Output:
+    """Submits the query whose result becomes the channel; the payer of its compute is settled here."""
+    check_tags(params.get("tags"))
+    [association_arn] = params["configuredModelAlgorithmAssociations"]
+    association = fetch.of_collaboration(call, "configured_model_algorithm_association", association_arn)
+    own_role(call, "inputChannel.roleArn", params["inputChannel"]["roleArn"])
+    source = params["inputChannel"]["dataSource"]["protectedQueryInputParameters"]
+    worker, number = _workers(source)
+    _check_query(call, source, association.arn)
+    named = params.get("payerConfiguration", {})
+    members = paying_members(call.tx, call.collaboration.id)
+    payer = payers.resolve(
+        members,
+        prices.QUERY_COMPUTE,
+        "payerConfiguration.computePayerAccountId",
+        named.get("computePayerAccountId"),
+    )
+    if "syntheticDataPayerAccountId" in named:
+        place = "payerConfiguration.syntheticDataPayerAccountId"
+        raise invalid(place, f"{place}: this channel generates no synthetic data; leave the field out.")
+    _check_name(call, params["name"])
+    now, id = names.now(), names.new_id()
+    place = f"membership/{call.membership.id}/ml-input-channel/{id}"
+    row = Resource(
+        kind=KIND,
+        id=id,
+        arn=names.arn("cleanrooms-ml", call.room.region, call.account, place),
+        account=call.account,
+        collaboration=call.collaboration.id,
+        membership=call.membership.id,
+        name=params["name"],
+        status="CREATE_PENDING",
+        created=now,
+        updated=now,
+        body={
+            **{key: value for key, value in params.items() if key not in ("name", "membershipIdentifier")},
+            "payerConfiguration": {"computePayerAccountId": payer},
+            "workers": {"type": worker, "number": number},
+        },
+    )
+    resources.add(call.tx, row)
+    estimate = prices.query_compute(worker, number, prices.MINIMUM_QUERY_SECONDS)
+    job = submit(call.tx, row, KIND, [(prices.QUERY_COMPUTE, payer, estimate)])
+    resources.change(call.tx, row, body={"protectedQueryIdentifier": job.id})
+    return {"mlInputChannelArn": row.arn}
+
+
+def _check_name(call: Call, name: str) -> None:
+    live = resources.count(call.tx, KIND, statuses=LIVE, membership=call.membership.id)
+    quotas.hold(call, "ml_input_channels", live)
+    if resources.first(call.tx, KIND, statuses=LIVE, membership=call.membership.id, name=name):
+        raise ConflictException(
+            f"A channel named {name} exists already; delete its data first or choose another name.",
+            reason="ALREADY_EXISTS",
+        )
+
+
+@operation("cleanroomsml.GetMLInputChannel")
+def get_ml_input_channel(call: Call, params: Params) -> Output:
+    """The caller's channel."""
+    return record(fetch.of_membership(call, KIND, params["mlInputChannelArn"]))
+
+
+@operation("cleanroomsml.GetCollaborationMLInputChannel")
+def get_collaboration_ml_input_channel(call: Call, params: Params) -> Output:
+    """A channel of the collaboration, for every member."""
+    return record(fetch.of_collaboration(call, KIND, params["mlInputChannelArn"]))
+
+
+@operation("cleanroomsml.ListMLInputChannels")
+def list_ml_input_channels(call: Call, params: Params) -> Output:
+    """The caller's channels."""
+    return call.page(params, KIND, record, "mlInputChannelsList", membership=call.membership.id)
+
+
+@operation("cleanroomsml.ListCollaborationMLInputChannels")
+def list_collaboration_ml_input_channels(call: Call, params: Params) -> Output:
+    """The collaboration's channels, for every member."""
+    key = "collaborationMLInputChannelsList"
+    return call.page(params, KIND, record, key, collaboration=call.collaboration.id)
+
+
+@operation("cleanroomsml.DeleteMLInputChannelData")
+def delete_ml_input_channel_data(call: Call, params: Params) -> None:
+    """Removes the channel's rows; its record stays and ends INACTIVE."""
+    row = fetch.of_membership(call, KIND, params["mlInputChannelArn"])
+    if row.status not in ("ACTIVE", "CREATE_FAILED", "DELETE_FAILED"):
+        raise ConflictException(f"The channel is {row.status}; only data that rests can be deleted.")
+    for kind in ("trained_model", "trained_model_inference_job"):
+        for job in resources.find(call.tx, kind, statuses=UNDER_WAY, membership=call.membership.id):
+            used = [channel["mlInputChannelArn"] for channel in job.body.get("dataChannels", [])]
+            used.append(job.body.get("dataSource", {}).get("mlInputChannelArn"))
+            if row.arn in used:
+                raise ConflictException("A job in progress reads the channel; wait for it or cancel it.")
+    resources.change(call.tx, row, status="DELETE_PENDING")
+    submit(call.tx, row, "delete_ml_input_channel_data")

@@ -1,0 +1,88 @@
+"""Trained model export jobs: a version's files go to one receiver, as far as the algorithm's owner allows."""
+
+from passbox import names
+from passbox.access import fetch
+from passbox.access.call import Call
+from passbox.errors import AccessDeniedException, ConflictException
+from passbox.operations.registry import Output, Params, operation
+from passbox.operations.submission import IN_PROGRESS, submit
+from passbox.operations.trained_model import version, versions
+from passbox.operations.trained_model_inference_job import receiver
+from passbox.state import resources
+from passbox.state.resources import Resource
+
+KIND = "trained_model_export_job"
+
+
+@operation("cleanroomsml.StartTrainedModelExportJob")
+def start_trained_model_export_job(call: Call, params: Params) -> None:
+    """Submits an export. The member who trained the model calls; without an export policy nothing leaves."""
+    rows = versions(call, params["trainedModelArn"])
+    model = version(rows, params.get("trainedModelVersionIdentifier"), default=-1)
+    if model.status != "ACTIVE":
+        raise ConflictException(f"The model {model.name} is {model.status}; it must be ACTIVE.")
+    association = fetch.of_collaboration(
+        call,
+        "configured_model_algorithm_association",
+        model.body["configuredModelAlgorithmAssociationArn"],
+    )
+    policies = association.body.get("privacyConfiguration", {}).get("policies", {})
+    if "trainedModelExports" not in policies:
+        raise AccessDeniedException(
+            "The algorithm association has no trainedModelExports policy, so its models stay in the room. "
+            "Its owner can associate the algorithm again with one."
+        )
+    receiver(call, params, "CAN_RECEIVE_MODEL_OUTPUT")
+    name = params["name"]
+    if resources.first(call.tx, KIND, statuses=(*IN_PROGRESS, "ACTIVE"), parent=model.id, name=name):
+        raise ConflictException(
+            f"An export named {name} of this model exists already; choose another name.",
+            reason="ALREADY_EXISTS",
+        )
+    now, id = names.now(), names.new_id()
+    row = Resource(
+        kind=KIND,
+        id=id,
+        arn=f"{model.arn}/export-job/{id}",
+        account=call.account,
+        collaboration=call.collaboration.id,
+        membership=call.membership.id,
+        parent=model.id,
+        name=name,
+        status="CREATE_PENDING",
+        created=now,
+        updated=now,
+        body={
+            "outputConfiguration": params["outputConfiguration"],
+            "trainedModelArn": model.arn,
+            "trainedModelVersionIdentifier": model.body["versionIdentifier"],
+            "trainedModelId": model.id,
+            **({"description": params["description"]} if "description" in params else {}),
+        },
+    )
+    resources.add(call.tx, row)
+    submit(call.tx, row, KIND)
+
+
+@operation("cleanroomsml.ListCollaborationTrainedModelExportJobs")
+def list_collaboration_trained_model_export_jobs(call: Call, params: Params) -> Output:
+    """The exports of one version of a model, the latest version where none is named."""
+    arn = params["trainedModelArn"]
+    rows = resources.find(
+        call.tx, "trained_model", arn=arn, collaboration=call.collaboration.id
+    ) or fetch.missing("trained_model", arn)
+    model = version(rows, params.get("trainedModelVersionIdentifier"), default=-1)
+
+    def record(row: Resource) -> Output:
+        return {
+            **row.body,
+            "membershipIdentifier": row.membership,
+            "collaborationIdentifier": row.collaboration,
+            "creatorAccountId": row.account,
+            "name": row.name,
+            "status": row.status,
+            "createTime": row.created,
+            "updateTime": row.updated,
+        }
+
+    return call.page(params, KIND, record, "collaborationTrainedModelExportJobs", parent=model.id)

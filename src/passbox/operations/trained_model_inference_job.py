@@ -1,0 +1,176 @@
+"""Trained model inference jobs: a trained model scores a channel, and one receiver gets the results."""
+
+from passbox import names
+from passbox.access import fetch
+from passbox.access.call import Call, invalid
+from passbox.errors import ConflictException
+from passbox.ledger import payers, prices
+from passbox.operations import quotas
+from passbox.operations.member import paying_members
+from passbox.operations.registry import Output, Params, operation
+from passbox.operations.submission import UNDER_WAY, cancel, submit
+from passbox.operations.tags import check_tags
+from passbox.operations.trained_model import algorithm_of, published, readable_channel, version, versions
+from passbox.state import resources
+from passbox.state.resources import Resource
+
+KIND = "trained_model_inference_job"
+_DEFAULT_PAYLOAD = 6  # MB, as documented
+
+
+def _record(call: Call, row: Resource) -> Output:
+    return {
+        **row.body,
+        **published(row, call.account),
+        "trainedModelInferenceJobArn": row.arn,
+        "membershipIdentifier": row.membership,
+        "collaborationIdentifier": row.collaboration,
+        "creatorAccountId": row.account,
+        "name": row.name,
+        "status": row.status,
+        "createTime": row.created,
+        "updateTime": row.updated,
+    }
+
+
+def receiver(call: Call, params: Params, ability: str) -> str:
+    """The one account that receives, if it may and has said where."""
+    [member] = params["outputConfiguration"]["members"]
+    account: str = member["accountId"]
+    place = "outputConfiguration.members[0].accountId"
+    row = resources.get(call.tx, "member", f"{call.collaboration.id}/{account}")
+    if row is None or row.status != "ACTIVE":
+        raise invalid(place, f"{place}: {account} is not an active member of the collaboration.")
+    if ability not in (row.body.get("mlAbilities") or {}).get("customMLMemberAbilities", []):
+        raise invalid(place, f"{place}: {account} does not have the ability {ability}.")
+    configuration = resources.first(
+        call.tx, "ml_configuration", collaboration=call.collaboration.id, account=account
+    )
+    if configuration is None or "destination" not in configuration.body["defaultOutputLocation"]:
+        raise invalid(
+            place,
+            f"{place}: {account} has no ML configuration with a destination; it must call "
+            "PutMLConfiguration first.",
+        )
+    return account
+
+
+@operation("cleanroomsml.StartTrainedModelInferenceJob")
+def start_trained_model_inference_job(call: Call, params: Params) -> Output:
+    """Submits an inference job; the payer of it is settled here."""
+    check_tags(params.get("tags"))
+    rows = versions(call, params["trainedModelArn"])
+    model = version(rows, params.get("trainedModelVersionIdentifier"), default=-1)
+    if model.status != "ACTIVE":
+        raise ConflictException(f"The model {model.name} is {model.status}; it must be ACTIVE.")
+    association = fetch.of_collaboration(
+        call,
+        "configured_model_algorithm_association",
+        params.get("configuredModelAlgorithmAssociationArn")
+        or model.body["configuredModelAlgorithmAssociationArn"],
+    )
+    if "inferenceContainerConfig" not in algorithm_of(call, association).body:
+        place = "configuredModelAlgorithmAssociationArn"
+        raise invalid(place, f"{place}: the algorithm has no inference container.")
+    if params["resourceConfig"].get("instanceCount", 1) > 1:
+        place = "resourceConfig.instanceCount"
+        raise invalid(place, f"{place}: several instances are not available in this version; use 1.")
+    place = "dataSource.mlInputChannelArn"
+    channel = readable_channel(call, place, params["dataSource"]["mlInputChannelArn"], association.arn)
+    source = channel.body["inputChannel"]["dataSource"]["protectedQueryInputParameters"]
+    if source.get("resultFormat", "CSV") != "CSV":
+        raise invalid(place, f"{place}: inference reads a channel line by line; make one with CSV.")
+    receiver(call, params, "CAN_RECEIVE_INFERENCE_OUTPUT")
+    payer = payers.resolve(
+        paying_members(call.tx, call.collaboration.id),
+        prices.MODEL_INFERENCE,
+        "mlModelInferencePayerAccountId",
+        params.get("mlModelInferencePayerAccountId"),
+    )
+    under_way = resources.count(call.tx, KIND, statuses=UNDER_WAY, membership=call.membership.id)
+    quotas.hold(call, "inference_jobs_per_membership", under_way)
+    under_way = resources.count(call.tx, KIND, statuses=UNDER_WAY, account=call.account)
+    quotas.hold(call, "inference_jobs_per_account", under_way)
+    _check_name(call, params["name"])
+    row = _row(call, params, model, association, payer)
+    resources.add(call.tx, row)
+    estimate = prices.records(prices.MODEL_INFERENCE, channel.body["numberOfRecords"])
+    submit(call.tx, row, KIND, [(prices.MODEL_INFERENCE, payer, estimate)])
+    return {"trainedModelInferenceJobArn": row.arn}
+
+
+def _check_name(call: Call, name: str) -> None:
+    # results are delivered under the job's name, so a name is used once
+    used = resources.find(call.tx, KIND, membership=call.membership.id, name=name)
+    if any(row.status in (*UNDER_WAY, "ACTIVE") for row in used):
+        raise ConflictException(
+            f"An inference job named {name} exists already; choose another name.", reason="ALREADY_EXISTS"
+        )
+
+
+def _row(call: Call, params: Params, model: Resource, association: Resource, payer: str) -> Resource:
+    now, id = names.now(), names.new_id()
+    place = f"membership/{call.membership.id}/trained-model-inference-job/{id}"
+    body = {key: value for key, value in params.items() if key not in ("name", "membershipIdentifier")}
+    body |= {
+        "configuredModelAlgorithmAssociationArn": association.arn,
+        "trainedModelVersionIdentifier": model.body["versionIdentifier"],
+        "trainedModelId": model.id,
+        "mlModelInferencePayerAccountId": payer,
+        "containerExecutionParameters": params.get("containerExecutionParameters")
+        or {"maxPayloadInMB": _DEFAULT_PAYLOAD},
+    }
+    return Resource(
+        kind=KIND,
+        id=id,
+        arn=names.arn("cleanrooms-ml", call.room.region, call.account, place),
+        account=call.account,
+        collaboration=call.collaboration.id,
+        membership=call.membership.id,
+        parent=model.id,
+        name=params["name"],
+        status="CREATE_PENDING",
+        created=now,
+        updated=now,
+        body=body,
+    )
+
+
+@operation("cleanroomsml.GetTrainedModelInferenceJob")
+def get_trained_model_inference_job(call: Call, params: Params) -> Output:
+    """The caller's inference job."""
+    return _record(call, fetch.of_membership(call, KIND, params["trainedModelInferenceJobArn"]))
+
+
+def _page(call: Call, params: Params, key: str, rows: list[Resource], scope: resources.Filters) -> Output:
+    """One page of jobs; rows: the versions of the model that the request names, if it names one."""
+    parents = None
+    if "trainedModelArn" in params:
+        wanted = params.get("trainedModelVersionIdentifier")
+        parents = [row.id for row in rows if wanted in (None, row.body["versionIdentifier"])]
+        if not parents:
+            fetch.missing("trained_model", params["trainedModelArn"])
+    return call.page(params, KIND, lambda row: _record(call, row), key, parents=parents, **scope)
+
+
+@operation("cleanroomsml.ListTrainedModelInferenceJobs")
+def list_trained_model_inference_jobs(call: Call, params: Params) -> Output:
+    """The caller's inference jobs."""
+    arn, membership = params.get("trainedModelArn", ""), call.membership.id
+    rows = resources.find(call.tx, "trained_model", arn=arn, membership=membership) if arn else []
+    return _page(call, params, "trainedModelInferenceJobs", rows, {"membership": membership})
+
+
+@operation("cleanroomsml.ListCollaborationTrainedModelInferenceJobs")
+def list_collaboration_trained_model_inference_jobs(call: Call, params: Params) -> Output:
+    """The collaboration's inference jobs, for every member."""
+    arn, collaboration = params.get("trainedModelArn", ""), call.collaboration.id
+    rows = resources.find(call.tx, "trained_model", arn=arn, collaboration=collaboration) if arn else []
+    key = "collaborationTrainedModelInferenceJobs"
+    return _page(call, params, key, rows, {"collaboration": collaboration})
+
+
+@operation("cleanroomsml.CancelTrainedModelInferenceJob")
+def cancel_trained_model_inference_job(call: Call, params: Params) -> None:
+    """Calls an inference job off."""
+    cancel(call.tx, fetch.of_membership(call, KIND, params["trainedModelInferenceJobArn"]))
