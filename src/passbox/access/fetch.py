@@ -17,6 +17,8 @@ _TYPES = {
     "membership": "MEMBERSHIP",
     "configured_table": "CONFIGURED_TABLE",
     "configured_table_association": "CONFIGURED_TABLE_ASSOCIATION",
+    "schema": "CONFIGURED_TABLE_ASSOCIATION",
+    "member": "MEMBERSHIP",
 }
 _LABELS = {
     Relation.RUNNER: "the member with the ability CAN_QUERY",
@@ -126,6 +128,8 @@ def _algorithm(call: Call, params: Mapping[str, Any]) -> frozenset[Relation]:
 def _tagged(call: Call, params: Mapping[str, Any]) -> frozenset[Relation]:
     arn = params["resourceArn"]
     found = next((row for kind in _TAGGABLE if (row := resources.first(call.tx, kind, arn=arn))), None)
+    if found is not None and found.kind == "collaboration" and found.status != "ACTIVE":
+        found = None  # GetCollaboration does not find it either
     return _owned(call, found, "resource", arn)
 
 
