@@ -251,8 +251,8 @@ def _constraints(table: Table, query: FlatQuery) -> Mapping[str, int]:
 def _unsound(table: Table, query: FlatQuery, column: str | None) -> QueryRefused:
     return query.refuse(
         "outputConstraints",
-        f"The rule of {table.name} must have output constraints that can be enforced: COUNT_DISTINCT of an "
-        "allowed column with a minimum of at least 2.",
+        f"The output constraint on {table.name}.{column or '(none)'} cannot be enforced: a rule must have at "
+        "least one COUNT_DISTINCT of an allowed column with a minimum of at least 2.",
         table,
         column,
     )

@@ -99,7 +99,7 @@ NODES: Mapping[type[exp.Expr], frozenset[str]] = {
     exp.If: frozenset({"this", "true"}),
     exp.Cast: frozenset({"this", "to"}),
     exp.TryCast: frozenset({"this", "to", "safe"}),
-    exp.DataType: frozenset({"this", "expressions"}),
+    exp.DataType: frozenset({"this", "expressions", "nested"}),
     exp.DataTypeParam: frozenset({"this"}),
     exp.Interval: frozenset({"this", "unit"}),
     exp.IntervalSpan: _BINARY,

@@ -175,6 +175,7 @@ class _Tracer:
                     for c in table.columns
                 },
                 table.name,
+                frozenset(c.name.lower() for c in table.columns if c.type.lower() not in _FLAT_TYPES),
             )
             written = table.name
         node.set("this", exp.to_identifier(written, quoted=True))
@@ -378,6 +379,25 @@ class _Tracer:
         return output.sources
 
 
+# a type that is not here, decimal(10,2) too, counts as one that may have fields
+_FLAT_TYPES = frozenset(
+    [
+        "boolean",
+        "tinyint",
+        "smallint",
+        "int",
+        "integer",
+        "bigint",
+        "float",
+        "double",
+        "decimal",
+        "string",
+        "binary",
+        "date",
+        "timestamp",
+        "timestamp_ntz",
+    ]
+)
 _JOIN_KINDS = ("", "INNER", "CROSS", "OUTER", "SEMI", "ANTI")
 _JOIN_SIDES = ("", "LEFT", "RIGHT", "FULL")
 _COLUMN_PARTS = ("this", "table", "db", "catalog")

@@ -36,7 +36,7 @@ def enforce(tree: exp.Query, facts: Lineage, tables: Mapping[str, Table], purpos
         first = next(iter(query.sources.values()))
         raise query.refuse(
             "joinColumns",
-            "A list query must have an INNER JOIN with a table of the member who runs it.",
+            f"A query on {first.name} must have an INNER JOIN with a table of the member who runs it.",
             first,
         )
     connected = query.connected(purpose)

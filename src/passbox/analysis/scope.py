@@ -37,12 +37,18 @@ class Source:
     alias:   lower-case name by which the query calls it
     columns: lower-case column name → (name as it must be written, lineage)
     table:   the association name of a base table, None for a subquery or a WITH query
+    nested:  the columns that may hold fields; None: any may
     """
 
     alias: str
     columns: dict[str, Output]
     table: str | None = None
+    nested: frozenset[str] | None = None
     hidden: bool = False
+
+    def may_nest(self, column: str) -> bool:
+        """Whether `column` may have fields, so that `column.name` could mean one of them."""
+        return self.nested is None or column in self.nested
 
     def describe(self) -> str:
         """The columns that may be used, for a message."""
@@ -138,7 +144,7 @@ def _resolve_here(parts: tuple[str, ...], lowered: tuple[str, ...], scope: Scope
             column = source.columns.get(lowered[1])
             if column is None:
                 raise unknown(lowered[1], [source])
-            if owners:
+            if any(scope.sources[owner].may_nest(lowered[0]) for owner in owners):
                 raise QueryRefused(
                     f"The name {lowered[0]} is both a table's alias and a column; give the table another "
                     "alias.",
