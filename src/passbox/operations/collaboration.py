@@ -9,6 +9,7 @@ from passbox.ledger.payers import responsible
 from passbox.operations.member import add_member
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.submission import end_work
+from passbox.operations.tags import check_tags
 from passbox.state import resources
 from passbox.state.resources import Resource
 
@@ -37,6 +38,7 @@ def record(call: Call, collaboration: Resource) -> Output:
 @operation("cleanrooms.CreateCollaboration")
 def create_collaboration(call: Call, params: Params) -> Output:
     """Creates a collaboration and names its members; each joins with CreateMembership."""
+    check_tags(params.get("tags"))
     creator = {
         "accountId": call.account,
         "memberAbilities": params["creatorMemberAbilities"],

@@ -10,6 +10,7 @@ from passbox.ledger.prices import COST_TYPES, SYNTHETIC_DATA
 from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.submission import IN_PROGRESS, end_work
+from passbox.operations.tags import check_tags
 from passbox.state import resources
 from passbox.state.resources import Resource
 
@@ -90,6 +91,7 @@ def _check_acceptance(
 @operation("cleanrooms.CreateMembership")
 def create_membership(call: Call, params: Params) -> Output:
     """Joins a collaboration and accepts the payments that it names the caller for."""
+    check_tags(params.get("tags"))
     collaboration, member = call.collaboration, call.member
     if member.status == "ACTIVE":
         raise ConflictException(
