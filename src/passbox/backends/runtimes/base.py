@@ -16,7 +16,7 @@
     `harvest` rules on links, devices and sizes, not the runtime. Where they cannot be taken over (deeper than
     100 directories, longer than max_bytes with their holes) the cause is DISK.
 11. A program that does not exist is an Exit with status 127, not an error of `start`.
-12. Several threads may use one runtime and one sandbox.
+12. Several threads may use one runtime and one sandbox. A sandbox that nobody holds any more is ended.
 """
 
 import enum

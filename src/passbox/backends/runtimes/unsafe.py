@@ -89,7 +89,10 @@ for name, value in plan["limits"].items():
     value = value if ceiling == resource.RLIM_INFINITY else min(value, ceiling)
     resource.setrlimit(which, (value, value))
 if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, ctypes.c_ulong(9), 0, 0, 0)  # ends with the service's thread that looks after it
+    # ends with the service's thread that looks after it; where that is over already, at once
+    ctypes.CDLL(None).prctl(1, ctypes.c_ulong(9), 0, 0, 0)
+    if os.getppid() != plan["service"]:
+        sys.exit(1)
 try:
     os.chdir(plan["directory"])
     os.execvpe(plan["command"][0], plan["command"], plan["environment"])
@@ -109,6 +112,7 @@ def _plan(spec: SandboxSpec, placed: Mapping[str, str]) -> str:
                 "RLIMIT_NOFILE": spec.limits.open_files,
                 "RLIMIT_FSIZE": longest,
             },
+            "service": os.getpid(),
             "directory": _rewrite(spec.directory, placed),
             "command": [_rewrite(argument, placed) for argument in spec.arguments],
             "environment": {"PWD": spec.directory, **environment},
