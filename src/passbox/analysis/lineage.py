@@ -225,7 +225,7 @@ class _Tracer:
     def using(self, names: list[str], scope: Scope, right: Source) -> exp.Expr:
         pairs: list[exp.Expr] = []
         for name in dict.fromkeys(names):
-            found = resolve((name,), Scope(None, scope.sources, scope.visible))
+            found = resolve((name,), Scope(None, scope.sources, scope.visible, scope.places))
             if found is None:
                 raise unknown(name, scope.sources.values())
             column = right.columns.get(name)
@@ -381,22 +381,8 @@ class _Tracer:
 
 # a type that is not here, decimal(10,2) too, counts as one that may have fields
 _FLAT_TYPES = frozenset(
-    [
-        "boolean",
-        "tinyint",
-        "smallint",
-        "int",
-        "integer",
-        "bigint",
-        "float",
-        "double",
-        "decimal",
-        "string",
-        "binary",
-        "date",
-        "timestamp",
-        "timestamp_ntz",
-    ]
+    {"boolean", "tinyint", "smallint", "int", "integer", "bigint", "float", "double", "decimal"}
+    | {"string", "binary", "date", "timestamp", "timestamp_ntz"}
 )
 _JOIN_KINDS = ("", "INNER", "CROSS", "OUTER", "SEMI", "ANTI")
 _JOIN_SIDES = ("", "LEFT", "RIGHT", "FULL")

@@ -62,6 +62,7 @@ class Scope:
     """The sources that an expression of one SELECT can see.
 
     visible: what an unqualified name and `*` may mean, in order; differs from `sources` after USING
+    places:  the same by name
     parent:  the scope around a subquery inside an expression, None for FROM subqueries and WITH queries
     """
 
@@ -83,20 +84,25 @@ class Scope:
             keys = [item for item in self.visible if item[1] in merged]
             keys.sort(key=lambda item: merged.index(item[1]))
             self.visible = keys + [item for item in self.visible if item[1] not in merged]
-        self.visible += [(source.alias, name) for name in source.columns if name not in merged]
-        self.places = {}
+            self._place()
+        new = [(source.alias, name) for name in source.columns if name not in merged]
+        self.visible += new
+        for alias, name in new:
+            self.places.setdefault(name, []).append(alias)
 
     def hide(self, source: Source) -> None:
         """Take a source out of sight, as the right side of a SEMI or ANTI JOIN is after its ON."""
         source.hidden = True
         self.visible = [item for item in self.visible if item[0] != source.alias]
+        self._place()
+
+    def _place(self) -> None:
         self.places = {}
+        for alias, name in self.visible:
+            self.places.setdefault(name, []).append(alias)
 
     def owners(self, name: str) -> list[str]:
         """The aliases of the sources that an unqualified column name may mean."""
-        if not self.places:
-            for alias, column in self.visible:
-                self.places.setdefault(column, []).append(alias)
         return self.places.get(name, [])
 
     def source(self, alias: str) -> Source | None:

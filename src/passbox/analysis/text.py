@@ -46,14 +46,22 @@ class PassboxSpark(Spark):
 _DIALECT = PassboxSpark()
 
 
-def parse(query: str) -> exp.Query:
-    """The one query of a text; a text that holds anything else is refused."""
-    if len(query) > MAX_CHARACTERS:
+def parse(query: str, *, limited: bool = True) -> exp.Query:
+    """The one query of a text; a text that holds anything else is refused.
+
+    The size limits are for what a member wrote, not for its regeneration, which is longer by the names.
+    """
+    if limited and len(query) > MAX_CHARACTERS:
         raise QueryRefused(
             f"The query has {len(query)} characters; at most {MAX_CHARACTERS} are allowed.",
             rule="limits.characters",
         )
     tokens = _tokens(query)
+    if limited and len(tokens) > MAX_TOKENS:
+        raise QueryRefused(
+            f"The query has {len(tokens)} words and signs; at most {MAX_TOKENS} are allowed.",
+            rule="limits.tokens",
+        )
     try:
         trees = _DIALECT.parser(error_level=ErrorLevel.RAISE, max_errors=1).parse(tokens, query)
     except ParseError as error:
@@ -80,11 +88,6 @@ def _tokens(query: str) -> list[Token]:
     if not tokens or tokens[0].token_type not in _START:
         raise QueryRefused(
             "Only a query may run: the text must start with SELECT or WITH.", rule="sql.statement"
-        )
-    if len(tokens) > MAX_TOKENS:
-        raise QueryRefused(
-            f"The query has {len(tokens)} words and signs; at most {MAX_TOKENS} are allowed.",
-            rule="limits.tokens",
         )
     depth = 0
     for token in tokens:
@@ -149,6 +152,30 @@ def render(tree: exp.Query) -> str:
         ) from None
 
 
+def same(one: exp.Expr, other: exp.Expr) -> bool:
+    """Whether two trees are node for node the same, so that they have the same text.
+
+    Cheaper than writing the text again; two trees may differ and still have one text.
+    """
+    stack: list[tuple[object, object]] = [(one, other)]
+    while stack:
+        left, right = stack.pop()
+        if isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
+            stack.extend(zip(left, right, strict=True))
+        elif isinstance(left, exp.Expr) and isinstance(right, exp.Expr) and type(left) is type(right):
+            for part in left.args.keys() | right.args.keys():
+                pair = (left.args.get(part), right.args.get(part))
+                if part != "quoted" and pair[0] is not pair[1] and (pair[0] or pair[1]):
+                    stack.append(pair)
+        elif left != right or type(left) is not type(right):
+            return False
+    return True
+
+
 def label(expression: exp.Expr) -> str:
     """What an output without an alias is called: its own text, as near to Spark's name as we can be."""
-    return _DIALECT.generator(comments=False, normalize_functions="lower").generate(expression)
+    plain = expression.copy()
+    for column in plain.find_all(exp.Column):
+        if column.args.get("db") is None:
+            column.set("table", None)
+    return _DIALECT.generator(comments=False, normalize_functions="lower").generate(plain)
