@@ -81,6 +81,12 @@ def test_a_sound_one_passes() -> None:
             400,
             "IncompleteSignatureException",
         ),
+        (lambda s: s._replace(query=b"aX-Amz-Algorithm=x"), 403, "InvalidSignatureException"),
+        (
+            lambda s: s._replace(query=b"aX-Amz-Algorithm=x").without("authorization"),
+            403,
+            "MissingAuthenticationTokenException",
+        ),
         (lambda s: s._replace(method="DELETE"), 403, "InvalidSignatureException"),
         (lambda s: s._replace(path=s.path.replace(b"%3A", b":")), 403, "InvalidSignatureException"),
         (lambda s: s._replace(path=s.path.replace(b"%3A", b"%3a")), 403, "InvalidSignatureException"),

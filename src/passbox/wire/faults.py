@@ -16,7 +16,7 @@ from passbox.wire.errors import SERIALIZATION, Refused
 Path = tuple[Any, Any] | None
 
 # More than this and the answer would be larger than any reader wants; the count stays right.
-_LISTED = 100
+_LISTED = 50
 _LONGEST_NAME = 128
 
 

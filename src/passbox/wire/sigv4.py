@@ -32,7 +32,7 @@ _MOMENT = re.compile(rb"\d{8}T\d{6}Z")
 _SIGNATURE = re.compile(rb"[0-9a-f]{64}")
 _HEADER_NAME = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]+")
 _EXPIRES = re.compile(rb"\d{1,7}")
-_PLAIN_PATH = re.compile(rb"[A-Za-z0-9_.~/-]*")
+_ENCODED_PATH = re.compile(rb"[A-Za-z0-9_.~/%-]*")
 _EMPTY_HASH = sha256(b"").hexdigest().encode()
 # Signed with for a key that does not exist, so that it costs what a known key costs.
 _DECOY = secrets.token_urlsafe(30)
@@ -197,8 +197,8 @@ def canonical_path(path: bytes) -> bytes:
                 kept.append(segment)
         trailing = b"/" if kept and segments[-1] in (b"", b".", b"..") else b""
         path = b"/" + b"/".join(kept) + trailing
-    if _PLAIN_PATH.fullmatch(path):
-        return path or b"/"
+    if _ENCODED_PATH.fullmatch(path):
+        return path.replace(b"%", b"%25") or b"/"
     return quote_from_bytes(path, safe="/~").encode()
 
 
@@ -245,7 +245,7 @@ def _encode(raw: bytes) -> str:
 def _fields(headers: dict[bytes, bytes], query: bytes) -> tuple[dict[bytes, bytes], bool]:
     """(Credential, SignedHeaders, Signature, moment and perhaps expires and token; presigned or not)."""
     authorization = headers.get(b"authorization")
-    if b"X-Amz-Algorithm=" not in query:
+    if b"&X-Amz-Algorithm=" not in b"&" + query:
         if not authorization:
             raise Refused("MissingAuthenticationTokenException", 403, "Missing Authentication Token")
         fields = _authorization(authorization)
