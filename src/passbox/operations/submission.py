@@ -54,8 +54,11 @@ def cancel(tx: Transaction, resource: Resource) -> None:
         raise ConflictException(
             f"It is {resource.status}; only work that is pending or in progress can be cancelled."
         )
+    if not jobs.request_cancel(tx, resource.id):
+        raise ConflictException(
+            "It is finished but for the delivery of its results; it cannot be cancelled any more."
+        )
     resources.change(tx, resource, status="CANCEL_PENDING")
-    jobs.request_cancel(tx, resource.id)
 
 
 def end_work(tx: Transaction, membership: Resource) -> None:

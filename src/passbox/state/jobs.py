@@ -20,7 +20,7 @@ from passbox.state import events
 from passbox.state.database import Transaction
 from passbox.state.tables import job as table
 
-LEASE_SECONDS = 15.0
+LEASE_SECONDS = 6.0
 
 
 class LeaseLost(PassboxError):
@@ -128,7 +128,7 @@ def _write(tx: Transaction, job: Job, **values: Any) -> None:
 def renew(tx: Transaction, job: Job) -> bool:
     """Holds the lease on; returns whether somebody has asked to cancel. LeaseLost once it is gone."""
     _write(tx, job, lease=names.now() + LEASE_SECONDS)
-    return bool(tx.execute(select(table.c.cancel).where(table.c.id == job.id)).scalar_one())
+    return cancel_requested(tx, job)
 
 
 def note(tx: Transaction, job: Job, progress: str) -> None:
@@ -150,7 +150,37 @@ def end(tx: Transaction, job: Job) -> None:
     events.record(tx, job.id, f"job.{job.kind}", job.step, "ended")
 
 
+def all_(tx: Transaction) -> list[Job]:
+    """Every job, oldest first."""
+    return [_job(row) for row in tx.execute(select(table).order_by(table.c.created))]
+
+
+def any_waiting(tx: Transaction) -> bool:
+    """Whether `claim` would find something."""
+    now = {"now": names.now()}
+    return tx.execute(_QUEUED, now).first() is not None or tx.execute(_LAPSED, now).first() is not None
+
+
+def retry(tx: Transaction, job: Job, seconds: float) -> None:
+    """The job failed through a fault of ours: it is tried again after `seconds`, and the attempts count."""
+    _write(tx, job, state="queued", lease=names.now() + seconds)
+    events.record(tx, job.id, f"job.{job.kind}", "running", "queued")
+
+
+def put_back(tx: Transaction, job: Job, seconds: float) -> None:
+    """The job waits for `seconds` before anybody may claim it again."""
+    _write(tx, job, state="queued", lease=names.now() + seconds, attempt=0)
+    events.record(tx, job.id, f"job.{job.kind}", "running", "queued")
+
+
 def request_cancel(tx: Transaction, resource: str) -> bool:
-    """Asks the worker to cancel what runs for a resource; False when nothing does."""
-    statement = update(table).where(table.c.resource == resource, table.c.state != "ended")
+    """Asks the worker to cancel what runs for a resource; False when it is too late for that."""
+    statement = update(table).where(
+        table.c.resource == resource, table.c.state != "ended", table.c.step == "approve"
+    )
     return tx.execute(statement, {"cancel": True, "updated": names.now()}).rowcount > 0
+
+
+def cancel_requested(tx: Transaction, job: Job) -> bool:
+    """Whether somebody has asked to cancel the job."""
+    return bool(tx.execute(select(table.c.cancel).where(table.c.id == job.id)).scalar_one())

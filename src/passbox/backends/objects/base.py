@@ -3,7 +3,9 @@
 1. A location is an account and an `s3://bucket/prefix` of that account.
 2. `deliver` is idempotent: keys come from the caller, an object appears whole or not at all, and a second
    delivery of the same keys gives the same objects.
-3. No key may leave its prefix: `..`, absolute keys and empty segments are refused.
+3. `publish` puts a log or a metrics file where the account reads its own, under a group and a stream;
+   again is the same.
+4. No key may leave its prefix: `..`, absolute keys and empty segments are refused.
 """
 
 from collections.abc import Mapping
@@ -19,3 +21,6 @@ class Objects(Protocol):
 
     def deliver(self, account: str, uri: str, files: Mapping[str, Path]) -> list[str]:
         """Puts each host file under `uri/key`; returns the full `s3://` addresses, in key order."""
+
+    def publish(self, account: str, group: str, stream: str, file: Path) -> None:
+        """Puts one text file into the account's log group, for example `aws/cleanroomsml/TrainedModels`."""

@@ -71,6 +71,14 @@ class Local:
                     ) from None
         return [f"s3://{'/'.join(target)}" for target in targets.values()]
 
+    def publish(self, account: str, group: str, stream: str, file: Path) -> None:
+        """Puts a log or metrics file at accounts/ACCOUNT/logs/GROUP/STREAM."""
+        if not _ACCOUNT.fullmatch(account):
+            raise ValidationException(f"{account!r} is no account.")
+        target = (*_segments(group, "log group"), *_segments(stream, "log stream"))
+        with _opened(self._accounts, (account, "logs")) as logs:
+            _put(logs, target, file)
+
     def _place(self, account: str, uri: str) -> None:
         if not _ACCOUNT.fullmatch(account):
             raise ValidationException(f"{account!r} is no account.")

@@ -1,0 +1,333 @@
+"""The operator's command line. Users of the room use boto3 or the AWS CLI instead.
+
+Every command takes --home (default PASSBOX_HOME, else ~/.passbox) and --json. What is slow to import is
+imported by the command that needs it.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from passbox.errors import PassboxError
+from passbox.names import ACCOUNT
+from passbox.settings import Settings, default_home, default_region
+
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    home = click.option(
+        "--home",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=default_home,
+        help="Where passbox keeps everything. Default: PASSBOX_HOME, else ~/.passbox.",
+    )
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+    return home(as_json(command))
+
+
+def _show(rows: list[dict[str, Any]], columns: list[str], *, empty: str) -> None:
+    """A table for people."""
+    if not rows:
+        click.echo(empty)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*("" if row.get(column) is None else str(row[column]) for column in columns))
+    Console().print(table)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="passbox")
+def cli() -> None:
+    """A clean room for machine learning that speaks the wire protocol of AWS Clean Rooms (ML)."""
+
+
+@cli.command()
+@_options
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=8420, show_default=True, help="The port; 0 takes a free one.")
+@click.option("--region", default=default_region, help="The region in ARNs and signatures.")
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Jobs run at a time.")
+@click.option("--tls-certificate", type=click.Path(exists=True, dir_okay=False), help="PEM file.")
+@click.option("--tls-key", type=click.Path(exists=True, dir_okay=False), help="PEM file.")
+@click.option("--unsafe-no-sandbox", is_flag=True, help="Run members' code unsealed. For your own code only.")
+def serve(
+    home: Path,
+    as_json: bool,
+    host: str,
+    port: int,
+    region: str,
+    workers: int,
+    tls_certificate: str | None,
+    tls_key: str | None,
+    unsafe_no_sandbox: bool,
+) -> None:
+    """Run the API and the worker until interrupted."""
+    from passbox import service
+
+    settings = Settings(home.absolute(), region, unsafe_no_sandbox)
+
+    def ready(endpoint: str) -> None:
+        if as_json:
+            click.echo(json.dumps({"endpoint": endpoint, "home": str(settings.home), "region": region}))
+        else:
+            click.echo(f"passbox is ready at {endpoint} (home {settings.home}, region {region})")
+            click.echo(f"  export AWS_ENDPOINT_URL_CLEANROOMS={endpoint}")
+            click.echo(f"  export AWS_ENDPOINT_URL_CLEANROOMSML={endpoint}")
+        sys.stdout.flush()
+
+    service.run(
+        settings, host, port, workers, ready, certificate=tls_certificate, key=tls_key, json_logs=as_json
+    )
+
+
+@cli.command()
+@_options
+@click.option("--region", default=default_region, help="The region in ARNs.")
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Jobs run at a time.")
+@click.option("--unsafe-no-sandbox", is_flag=True, help="Run members' code unsealed. For your own code only.")
+def work(home: Path, as_json: bool, region: str, workers: int, unsafe_no_sandbox: bool) -> None:
+    """Run a worker alone, beside an API that runs elsewhere on this machine."""
+    from passbox import telemetry
+    from passbox import work as worker
+
+    telemetry.configure(as_json=as_json)
+    worker.main(Settings(home.absolute(), region, unsafe_no_sandbox), workers)
+
+
+@cli.group()
+def account() -> None:
+    """The accounts of this room and their access keys."""
+
+
+@account.command("create")
+@click.argument("number", metavar="ACCOUNT")
+@_options
+@click.option("--name", required=True, help="A name for people.")
+@click.option("--access-key-id", help="Use this id instead of a new one.")
+@click.option("--secret-access-key", help="Use this secret instead of a new one.")
+def account_create(
+    number: str,
+    home: Path,
+    as_json: bool,
+    name: str,
+    access_key_id: str | None,
+    secret_access_key: str | None,
+) -> None:
+    """Create an account and print its access key, once."""
+    from passbox.access import keys
+    from passbox.state import accounts
+    from passbox.state.database import Database
+
+    if not ACCOUNT.fullmatch(number):
+        raise click.BadParameter(
+            "an account has twelve digits, for example 111111111111", param_hint="ACCOUNT"
+        )
+    settings = Settings(home.absolute())
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    key = keys.load_key_file(settings.key_file)
+    with Database(settings.database).write() as tx:
+        accounts.create(tx, number, name)
+        id, secret = keys.create(tx, key, number, access_key_id, secret_access_key)
+    for folder in ("catalog", "buckets"):
+        (settings.accounts / number / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+    if as_json:
+        _print_json({"account": number, "name": name, "accessKeyId": id, "secretAccessKey": secret})
+        return
+    click.echo(f"Account {number} ({name}). The secret is shown this once:")
+    click.echo(f"  export AWS_ACCESS_KEY_ID={id}")
+    click.echo(f"  export AWS_SECRET_ACCESS_KEY={secret}")
+    click.echo(f"Its tables go to {settings.accounts / number / 'catalog'}/DATABASE/TABLE/.")
+
+
+@account.command("list")
+@_options
+def account_list(home: Path, as_json: bool) -> None:
+    """List the accounts."""
+    from passbox.state import accounts
+
+    with _database(home).read() as tx:
+        rows = [asdict(row) for row in accounts.list_(tx)]
+    if as_json:
+        _print_json(rows)
+        return
+    for row in rows:
+        row["created"] = _when(row["created"])
+        row["access_keys"] = ", ".join(row["access_keys"])
+    _show(
+        rows, ["id", "name", "created", "access_keys"], empty="No accounts yet; see `passbox account create`."
+    )
+
+
+@cli.group()
+def image() -> None:
+    """Container images, known under their registry path."""
+
+
+@image.command("add")
+@click.argument("uri")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@_options
+def image_add(uri: str, path: Path, home: Path, as_json: bool) -> None:
+    """Make an OCI layout or archive, or a folder with `train` and `serve`, known as URI."""
+    from passbox.backends.images import Images
+
+    added = Images(Settings(home.absolute()).images).add(uri, path)
+    if as_json:
+        _print_json({"uri": uri, "digest": added.digest})
+        return
+    click.echo(f"{uri} is {added.digest}")
+
+
+@image.command("list")
+@_options
+def image_list(home: Path, as_json: bool) -> None:
+    """List the images."""
+    from passbox.backends.images import Images
+
+    rows = [{"uri": uri, "digest": digest} for uri, digest in Images(Settings(home.absolute()).images).list()]
+    if as_json:
+        _print_json(rows)
+        return
+    _show(rows, ["uri", "digest"], empty="No images yet; see `passbox image add`.")
+
+
+@cli.group()
+def job() -> None:
+    """The work of this room."""
+
+
+@job.command("list")
+@_options
+def job_list(home: Path, as_json: bool) -> None:
+    """List all jobs: who submitted them, how far they are, and under which isolation they ran."""
+    from passbox.state import jobs
+
+    with _database(home).read() as tx:
+        rows = [
+            {key: value for key, value in vars(row).items() if key not in ("outcome", "lease", "worker")}
+            for row in jobs.all_(tx)
+        ]
+    if as_json:
+        _print_json(rows)
+        return
+    for row in rows:
+        row["elapsed"] = (
+            f"{(row['updated'] if row['state'] == 'ended' else time.time()) - row['created']:.1f} s"
+        )
+        row["created"] = _when(row["created"])
+    _show(
+        rows,
+        ["created", "kind", "account", "state", "step", "elapsed", "progress", "id"],
+        empty="Nothing has been submitted yet.",
+    )
+
+
+@cli.group()
+def ledger() -> None:
+    """The book of money."""
+
+
+@ledger.command("show")
+@_options
+def ledger_show(home: Path, as_json: bool) -> None:
+    """Show who paid for what, and check that the book balances."""
+    from passbox.ledger import book, statements
+    from passbox.state import transfers
+
+    with _database(home).read() as tx:
+        book.check(tx)
+        entries = list(transfers.all_(tx))
+    lines = statements.lines(entries)
+    if as_json:
+        _print_json(
+            {
+                "balances": True,
+                "lines": [asdict(line) for line in lines],
+                "transfers": [vars(entry) for entry in entries],
+            }
+        )
+        return
+    rows = [
+        {
+            **asdict(line),
+            "quantity": f"{line.quantity / 1000:,.3f} {line.unit}",
+            "posted": statements.dollars(line.posted),
+            "reserved": statements.dollars(line.reserved),
+        }
+        for line in lines
+    ]
+    columns = ["collaboration", "payer", "cost_type", "jobs", "quantity", "posted", "reserved"]
+    _show(rows, columns, empty="Nothing has been charged yet.")
+    if lines:
+        total = statements.dollars(sum(line.posted for line in lines))
+        click.echo(f"Total posted {total}; {len(entries)} transfers, the book balances.")
+
+
+@cli.command()
+@_options
+def doctor(home: Path, as_json: bool) -> None:
+    """Say what this machine can do, and what is missing with the command that fixes it."""
+    from passbox import doctor as examination
+
+    findings = examination.examine(Settings(home.absolute()))
+    if as_json:
+        _print_json([asdict(finding) for finding in findings])
+    else:
+        rows = [asdict(finding) for finding in findings]
+        _show(rows, ["what", "state", "detail", "fix"], empty="")
+    if any(finding.state == "missing" for finding in findings):
+        raise SystemExit(1)
+
+
+@cli.command()
+@click.option("--home", type=click.Path(path_type=Path, file_okay=False), help="Default: a temporary one.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def demo(home: Path | None, as_json: bool) -> None:
+    """Run the main job on real data in a room of its own: four parties, one model, several payers."""
+    from passbox.demo import main_job
+
+    main_job.run(home, as_json=as_json)
+
+
+def _database(home: Path) -> Any:
+    from passbox.errors import Misconfigured
+    from passbox.state.database import Database
+
+    settings = Settings(home.absolute())
+    if not settings.database.exists():
+        raise Misconfigured(
+            f"There is no room at {settings.home} yet; create an account first: "
+            f"passbox account create 111111111111 --name NAME --home {settings.home}"
+        )
+    return Database(settings.database)
+
+
+def _when(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at))
+
+
+def main() -> None:
+    """The entry point: errors are a line that says what to do, and exit status 1."""
+    try:
+        cli()
+    except PassboxError as error:
+        click.echo(f"passbox: {error.message}", err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

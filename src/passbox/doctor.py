@@ -1,0 +1,68 @@
+"""`passbox doctor`: what this machine can do, what is missing, and the command that fixes it."""
+
+import importlib.util
+import shutil
+import sys
+from dataclasses import dataclass
+
+from passbox.settings import Settings
+
+LEAST_FREE = 5 << 30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. state: `ok`, `degraded` or `missing`."""
+
+    what: str
+    state: str
+    detail: str
+    fix: str = ""
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Looks at Python, the sandbox, the engine, the disk and the home directory."""
+    return [_python(), *_sandbox(), _engine(), _disk(settings), _home(settings)]
+
+
+def _python() -> Finding:
+    return Finding("python", "ok", sys.version.split()[0])
+
+
+def _sandbox() -> list[Finding]:
+    from passbox.backends.runtimes.bubblewrap import BubblewrapRuntime
+
+    report = BubblewrapRuntime().check()
+    state = {"sealed": "ok", "degraded": "degraded"}.get(report.isolation.value, "missing")
+    main = Finding(f"sandbox {report.name}", state, f"{report.version}: {report.isolation.value}")
+    return [main, *(Finding(f"  {what}", state, "", fix) for what, fix in report.missing)]
+
+
+def _engine() -> Finding:
+    absent = [name for name in ("pysail", "pyspark", "pyarrow") if importlib.util.find_spec(name) is None]
+    if absent:
+        return Finding("engine sail", "missing", ", ".join(absent), "pip install passbox")
+    import importlib.metadata
+
+    return Finding("engine sail", "ok", f"pysail {importlib.metadata.version('pysail')}")
+
+
+def _disk(settings: Settings) -> Finding:
+    place = next(path for path in (settings.home, *settings.home.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    detail = f"{free / (1 << 30):.1f} GiB free at {place}"
+    if free < LEAST_FREE:
+        return Finding("disk", "degraded", detail, "free some space, or give another --home")
+    return Finding("disk", "ok", detail)
+
+
+def _home(settings: Settings) -> Finding:
+    if not settings.database.exists():
+        fix = f"passbox account create 111111111111 --name NAME --home {settings.home}"
+        return Finding("home", "ok", f"{settings.home} is empty", fix)
+    mode = settings.key_file.stat().st_mode & 0o777 if settings.key_file.exists() else None
+    if mode != 0o600:
+        return Finding(
+            "home", "missing", "the key file is missing or open to others", f"chmod 600 {settings.key_file}"
+        )
+    return Finding("home", "ok", str(settings.home))

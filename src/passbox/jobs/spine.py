@@ -1,0 +1,230 @@
+"""The one path that every kind of job walks.
+
+    approve ─▶ run ─▶ disclose ─▶ post ─▶ deliver ─▶ ended
+    ╰── repeated as a whole ──╯   ╰ once ╯ ╰─ again and again, the same ─╯
+
+    approve   the kind's plan, from what state says now; the resource is in progress
+    run       the kind's run, in the job's own workspace, in no transaction
+    disclose  what may leave of it is decided and written down; the workspace becomes the staging area
+    post      one transaction: the book's entries and the outcome, and from here there is no way back
+    deliver   staged files go where they belong, under keys made from the job; then the status is final
+
+A worker that takes a job over starts at its stored step: `approve`, `post` or `deliver`. A cancel is honoured
+until `post`. Money is posted at `post` and nowhere else, so exactly once. The final status is written after
+the delivery, so that whoever sees ACTIVE finds the files (docs/decisions/0003).
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from passbox import names
+from passbox.errors import JobFailed, PassboxError
+from passbox.jobs.disclose import disclose
+from passbox.jobs.kind import Kind, NotYet, Result, Tools, Workspace
+from passbox.ledger import book
+from passbox.ledger.prices import Charge
+from passbox.state import jobs, resources
+from passbox.state.database import Database, Transaction
+from passbox.state.jobs import Job
+from passbox.state.resources import Resource
+
+ATTEMPTS = 3
+Checkpoint = Callable[[str], None]
+
+
+class Cancelled(PassboxError):
+    """Somebody has cancelled the job."""
+
+
+def walk(
+    database: Database,
+    tools: Tools,
+    kinds: Mapping[str, Kind],
+    job: Job,
+    checkpoint: Checkpoint = lambda _: None,
+) -> None:
+    """Walks a claimed job to its end.
+
+    checkpoint: called with a step's name when that step is about to happen, and with `name.done` after it;
+    tests end the process there. Raises Cancelled when the job was called off, LeaseLost when another worker
+    has it, NotYet was put back; every other exception is a fault of ours.
+    """
+    kind = kinds[job.kind]
+    while job.step != "ended":
+        checkpoint(job.step)
+        match job.step:
+            case "approve":
+                job = _work(database, tools, kind, job, checkpoint)
+            case "post":
+                job = _post(database, job)
+            case "deliver":
+                job = _deliver(database, tools, job)
+        checkpoint(f"{job.step}.next")
+
+
+def abandon(database: Database, tools: Tools, job: Job, status: str, code: str, message: str) -> None:
+    """Ends a job that was called off or that cannot be walked: nothing charged, nothing kept."""
+    with database.write() as tx:
+        for reservation in book.open_reservations(tx, job.id):
+            book.void(tx, reservation)
+        resource = _resource(tx, job)
+        if resource.status == "CANCEL_PENDING":
+            resource = resources.change(tx, resource, status="CANCEL_IN_PROGRESS")
+        details = {"statusCode": code, "message": message}
+        resources.change(tx, resource, status=status, body={"statusDetails": details})
+        jobs.end(tx, job)
+    clear(tools, job)
+
+
+def clear(tools: Tools, job: Job) -> None:
+    """Removes what a job left behind in its workspaces and its staging area."""
+    for left in (*tools.scratch.glob(f"{job.id}.*"), _staging(tools, job)):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def final_status(job: Job, *, failed: bool = False, cancelled: bool = False) -> str:
+    """The status that a job's resource comes to rest in."""
+    if job.kind.startswith("delete_"):
+        return "DELETE_FAILED" if failed or cancelled else "INACTIVE"
+    if cancelled and job.kind in ("trained_model", "trained_model_inference_job"):
+        return "INACTIVE"
+    return "CREATE_FAILED" if failed or cancelled else "ACTIVE"
+
+
+def _resource(tx: Transaction, job: Job) -> Resource:
+    kind = {
+        "delete_ml_input_channel_data": "ml_input_channel",
+        "delete_trained_model_output": "trained_model",
+    }
+    return resources.require(tx, kind.get(job.kind, job.kind), job.resource)
+
+
+def _staging(tools: Tools, job: Job) -> Path:
+    return tools.vault / "staging" / job.id
+
+
+def _work(database: Database, tools: Tools, kind: Kind, job: Job, checkpoint: Checkpoint) -> Job:
+    """approve, run and disclose: ends with everything durable in the staging area and the outcome stored."""
+    clear(tools, job)
+    workspace = Workspace(tools.scratch / f"{job.id}.{job.attempt}", lambda line: _note(database, job, line))
+    workspace.path.mkdir(parents=True)
+    try:
+        with database.write() as tx:
+            resource = _resource(tx, job)
+            plan = kind.plan(tx, resource, tools)
+            if resource.status in ("CREATE_PENDING", "DELETE_PENDING", "ACTIVE"):
+                begun = "DELETE_IN_PROGRESS" if job.kind.startswith("delete_") else "CREATE_IN_PROGRESS"
+                resources.change(tx, resource, status=begun)
+        checkpoint("run")
+        result = kind.run(plan, workspace, tools)
+    except NotYet as later:
+        with database.write() as tx:
+            jobs.put_back(tx, job, later.seconds)
+        raise
+    except JobFailed as failed:
+        result = Result(failure=(failed.code, failed.message))
+    checkpoint("disclose")
+    with database.read() as tx:
+        outcome = disclose(tx, _resource(tx, job), result, workspace)
+    _settle(workspace.path)
+    workspace.path.rename(_staging(tools, job))
+    _sync(_staging(tools, job).parent)
+    with database.write() as tx:
+        if jobs.cancel_requested(tx, job):
+            raise Cancelled
+        return jobs.advance(tx, job, "post", outcome)
+
+
+def _post(database: Database, job: Job) -> Job:
+    """One transaction: every reservation is posted with what was measured, or voided."""
+    outcome = job.outcome or {}
+    with database.write() as tx:
+        for reservation in book.open_reservations(tx, job.id):
+            measured = outcome["charges"].get(reservation.cost_type)
+            if measured is None or outcome["failure"] is not None:
+                book.void(tx, reservation)
+            else:
+                book.post(tx, reservation, Charge(**measured))
+        return jobs.advance(tx, job, "deliver")
+
+
+def _deliver(database: Database, tools: Tools, job: Job) -> Job:
+    """Files go where they belong, then the resource comes to rest. All of it may happen again."""
+    outcome = job.outcome or {}
+    staging = _staging(tools, job)
+    with database.read() as tx:
+        resource = _resource(tx, job)
+    failure = outcome["failure"]
+    try:
+        for delivery in outcome["deliveries"]:
+            files = {key: staging / path for key, path in delivery["files"].items()}
+            tools.objects.deliver(delivery["account"], delivery["uri"], files)
+    except PassboxError as refused:
+        # the place was fine at submission; its owner has made it unusable since
+        failure = {"statusCode": "DELIVERY_FAILED", "message": "The results could not be delivered."}
+        _note(database, job, refused.message)
+    for text in outcome["texts"]:
+        tools.objects.publish(text["account"], text["group"], text["stream"], staging / text["path"])
+    if outcome["kept"] is not None and (staging / outcome["kept"]).exists():
+        _keep(staging / outcome["kept"], tools.kept(resource))
+    with database.write() as tx:
+        body: dict[str, Any] = {
+            **outcome["fields"],
+            "published": outcome["published"],
+            "statusDetails": failure,
+        }
+        status = final_status(job, failed=failure is not None)
+        resource = resources.change(tx, _resource(tx, job), status=status, body=body)
+        jobs.end(tx, job)
+        if job.kind == "ml_input_channel" and status == "ACTIVE":
+            _expire(tx, resource)
+    shutil.rmtree(staging, ignore_errors=True)
+    return jobs.Job(**{**vars(job), "step": "ended"})
+
+
+def _expire(tx: Transaction, channel: Resource) -> None:
+    """Has the channel's data deleted when its retention is over."""
+    lease = names.now() + channel.body["retentionInDays"] * 86_400
+    jobs.enqueue(
+        tx,
+        Job(
+            id=names.new_id(),
+            kind="delete_ml_input_channel_data",
+            resource=channel.id,
+            collaboration=channel.collaboration or "",
+            account=channel.account,
+            step="approve",
+            lease=lease,
+        ),
+    )
+
+
+def _note(database: Database, job: Job, line: str) -> None:
+    with database.write() as tx:
+        jobs.note(tx, job, line)
+
+
+def _keep(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    source.rename(target)
+    _sync(target.parent)
+
+
+def _settle(directory: Path) -> None:
+    """Makes everything below a directory durable."""
+    for folder, _, files in os.walk(directory, topdown=False):
+        for file in files:
+            _sync(Path(folder) / file)
+        _sync(Path(folder))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

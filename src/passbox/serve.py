@@ -1,0 +1,72 @@
+"""Root of the API process: the only file that names wire, access, operations and the console together.
+
+A request: `wire` parses and verifies it → `enter` fetches its subject and checks the policy → one function of
+`operations` → one transaction.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from passbox.access.call import Call, Room
+from passbox.access.fetch import enter
+from passbox.access.keys import Keys, load_key_file
+from passbox.backends.catalogs.local import Local as LocalCatalog
+from passbox.backends.objects.local import Local as LocalObjects
+from passbox.errors import Misconfigured
+from passbox.names import PageTokens
+from passbox.operations import OPERATIONS, reads_only
+from passbox.settings import Settings
+from passbox.state.database import Database
+from passbox.wire.app import Application, Key
+from passbox.wire.model import load_services
+
+
+def application(settings: Settings) -> Application:
+    """The whole API over the home directory of `settings`, as an ASGI application."""
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    key = load_key_file(settings.key_file)
+    database = Database(settings.database)
+    keys = Keys(database, key)
+    room = Room(
+        region=settings.region,
+        tokens=PageTokens(key),
+        catalog=LocalCatalog(settings.accounts),
+        objects=LocalObjects(settings.accounts),
+        quotas=quotas(settings),
+    )
+
+    def find_key(id: str) -> Key | None:
+        found = keys.find(id)
+        return None if found is None else Key(*found)
+
+    def dispatch(account: str, operation: str, params: dict[str, Any]) -> Mapping[str, Any] | None:
+        transaction = database.read if reads_only(operation) else database.write
+        with transaction() as tx:
+            call = Call(account, operation, tx, room)
+            enter(call, params)
+            return OPERATIONS[operation](call, params)
+
+    return Application(
+        load_services(),
+        find_key,
+        dispatch,
+        implemented=frozenset(OPERATIONS),
+        region=settings.region,
+        plain_routes={"/health": lambda: {"status": "ok"}},
+    )
+
+
+def quotas(settings: Settings) -> dict[str, int]:
+    """The operator's own quotas, from HOME/quotas.toml."""
+    path = settings.home / "quotas.toml"
+    if not path.exists():
+        return {}
+    try:
+        found = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise Misconfigured(f"{path}: {error}") from None
+    wrong = [name for name, value in found.items() if type(value) is not int or value < 0]
+    if wrong:
+        raise Misconfigured(f"{path}: {wrong[0]} must be a whole number, zero or more.")
+    return found

@@ -1,0 +1,85 @@
+"""Root of the worker process: the only file that names concrete engines, runtimes, catalogs and stores."""
+
+import os
+import signal
+import socket
+import sys
+
+from passbox.backends.catalogs.local import Local as LocalCatalog
+from passbox.backends.engines import connect
+from passbox.backends.engines.sail import Sail
+from passbox.backends.images import Images
+from passbox.backends.objects.local import Local as LocalObjects
+from passbox.backends.runtimes import linux
+from passbox.backends.runtimes.base import Runtime
+from passbox.backends.runtimes.bubblewrap import BubblewrapRuntime
+from passbox.backends.runtimes.unsafe import UnsafeRuntime
+from passbox.jobs import (
+    delete_ml_input_channel_data,
+    delete_trained_model_output,
+    ml_input_channel,
+    trained_model,
+    trained_model_export_job,
+    trained_model_inference_job,
+)
+from passbox.jobs.kind import Kind, Machine, Tools
+from passbox.jobs.supervisor import Supervisor
+from passbox.settings import Settings
+from passbox.state.database import Database
+
+KINDS: dict[str, Kind] = {
+    "ml_input_channel": ml_input_channel,
+    "trained_model": trained_model,
+    "trained_model_inference_job": trained_model_inference_job,
+    "trained_model_export_job": trained_model_export_job,
+    "delete_ml_input_channel_data": delete_ml_input_channel_data,
+    "delete_trained_model_output": delete_trained_model_output,
+}
+MEMORY_SHARE = 0.8  # of the machine's memory, what all jobs together may use
+
+
+def runtime(settings: Settings) -> Runtime:
+    """The sandbox of this machine; without one only where the operator said so."""
+    return UnsafeRuntime() if settings.unsafe_no_sandbox else BubblewrapRuntime()
+
+
+def tools(settings: Settings, slots: int) -> Tools:
+    """The outside world as jobs reach it."""
+    chosen = runtime(settings)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Tools(
+        vault=settings.vault,
+        scratch=settings.scratch,
+        catalog=LocalCatalog(settings.accounts),
+        objects=LocalObjects(settings.accounts),
+        engine=Sail(chosen),
+        runtime=chosen,
+        images=Images(settings.images),
+        isolation=chosen.check().isolation,
+        machine=Machine(int(memory * MEMORY_SHARE / slots), float(os.cpu_count() or 1)),
+    )
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        linux.die_with_parent(signal.SIGKILL)
+
+
+def main(settings: Settings, slots: int) -> None:
+    """Works until SIGTERM, or until the process that started it is gone."""
+    parent = os.getppid()
+    stop: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: stop.append(number))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for folder in (settings.vault, settings.vault / "staging", settings.scratch):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    supervisor = Supervisor(
+        Database(settings.database),
+        tools(settings, slots),
+        KINDS,
+        name=f"{socket.gethostname()}/{os.getpid()}",
+        slots=slots,
+        prepare=_die_with_parent,
+    )
+    connect.preload()
+    supervisor.run(lambda: bool(stop) or os.getppid() != parent)
