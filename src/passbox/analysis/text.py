@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from sqlglot import exp
 from sqlglot.dialects.spark import Spark
-from sqlglot.errors import ErrorLevel, ParseError, TokenError, UnsupportedError
+from sqlglot.errors import ErrorLevel, ParseError, SqlglotError, TokenError
 from sqlglot.parsers.spark import SparkParser
 from sqlglot.tokenizer_core import Token, TokenType
 
@@ -56,6 +56,8 @@ def parse(query: str, *, limited: bool = True) -> exp.Query:
             f"The query has {len(query)} characters; at most {MAX_CHARACTERS} are allowed.",
             rule="limits.characters",
         )
+    if not query.isascii() and any("\ud800" <= character <= "\udfff" for character in query):
+        raise QueryRefused("The query is not valid Unicode text.", rule="syntax")
     tokens = _tokens(query)
     if limited and len(tokens) > MAX_TOKENS:
         raise QueryRefused(
@@ -146,7 +148,7 @@ def render(tree: exp.Query) -> str:
         return _DIALECT.generator(
             identify=True, comments=False, normalize_functions=False, unsupported_level=ErrorLevel.RAISE
         ).generate(tree)
-    except UnsupportedError as error:
+    except SqlglotError as error:
         raise QueryRefused(
             f"The query cannot be written back as Spark SQL: {_plain(str(error))}.", rule="sql.construct"
         ) from None
