@@ -26,7 +26,8 @@ from passbox.state import accounts
 from passbox.state.database import Database
 from passbox.wire.app import Application, Key
 
-_CONFIG = Config(retries={"total_max_attempts": 1}, max_pool_connections=4)
+# The service must refuse by itself what botocore would not even send.
+_CONFIG = Config(retries={"total_max_attempts": 1}, max_pool_connections=4, parameter_validation=False)
 _SESSION = boto3.Session(region_name=REGION)
 _NUMBERS = count(1)
 
