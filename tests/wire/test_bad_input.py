@@ -290,6 +290,8 @@ def test_the_body_limit() -> None:
     small = signed("POST", "/collaborations", b"x" * 1000)
     assert call(app, small).status == 400
     assert call(app, sent.but("content-length", lambda _: "9" * 400)).status == 413
+    # What announces too much is refused before a byte of it is awaited.
+    assert call(app, sent, chunks=[b""], hang=True).status == 413
 
 
 def test_all_bodies_together_are_bounded() -> None:

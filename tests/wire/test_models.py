@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lib.wire_server import SERVICES
+from passbox.wire.errors import Refused
 from passbox.wire.model import Service, operation_names
 from passbox.wire.project import OutputFault
 from passbox.wire.route import Router
@@ -81,6 +82,39 @@ def test_an_output_keeps_what_is_modelled_and_lacks_nothing() -> None:
         operation.respond({"secret": "s"}, "r")
     with pytest.raises(OutputFault, match="trainedModelArn"):
         operation.respond(None, "r")
+
+
+def test_an_output_union_has_one_member() -> None:
+    operation = ROOMS.operations["GetConfiguredTableAnalysisRule"]
+    rule = {
+        "configuredTableId": "i",
+        "configuredTableArn": "a",
+        "type": "LIST",
+        "createTime": 0.0,
+        "updateTime": 0.0,
+        "policy": {"v1": {"list": {"joinColumns": ["a"], "listColumns": ["b"]}}},
+    }
+    assert operation.respond({"analysisRule": rule}, "r").status == 200
+    with pytest.raises(OutputFault, match="union"):
+        operation.respond({"analysisRule": {**rule, "policy": {"v1": {}}}}, "r")
+
+
+def test_numbers_in_a_query_are_finite() -> None:
+    model = {
+        "metadata": {"endpointPrefix": "x"},
+        "operations": {
+            "Do": {"name": "Do", "http": {"method": "GET", "requestUri": "/do"}, "input": {"shape": "In"}}
+        },
+        "shapes": {
+            "In": {"type": "structure", "members": {"a": {"shape": "D", "location": "querystring"}}},
+            "D": {"type": "double"},
+        },
+    }
+    decode = Service("x", model).operations["Do"].decode
+    assert decode([], b"a=-1.5e2", b"") == {"a": -150.0}
+    for wrong in (b"a=1e999", b"a=nan", b"a=inf", b"a=Infinity", b"a=1_0", b"a="):
+        with pytest.raises(Refused, match="'/a'"):
+            decode([], wrong, b"")
 
 
 def test_moments_that_come_in_are_seconds() -> None:

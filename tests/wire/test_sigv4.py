@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.auth import SigV4QueryAuth
 
-from lib.wire_asgi import Sent, call, signed
+from lib.wire_asgi import Sent, call, resigned, signed
 from lib.wire_server import ACCOUNT, KEY_ID, SECRET, application
 
 TARGET = "/tags/arn%3Aaws%3Acleanrooms%3Aus-east-1%3A111111111111%3Aconfiguredtable%2Fa"
@@ -98,6 +98,15 @@ def test_one_fault(change: Callable[[Sent], Sent], status: int, code: str) -> No
     answer = call(app(), change(signed("GET", TARGET)))
     assert (answer.status, answer.code) == (status, code), answer.body
     assert not asked
+
+
+def test_a_scope_of_another_day() -> None:
+    """Signed soundly with the key of that day, as one could who only ever got hold of that key."""
+    sent = signed("GET", TARGET)
+    moved = resigned(sent.but("authorization", lambda value: re.sub(r"/20\d{6}/", "/20200101/", value)))
+    answer = call(app(), moved)
+    assert (answer.status, answer.code) == (403, "InvalidSignatureException")
+    assert call(app(), resigned(sent)).status == 200
 
 
 def test_an_altered_body() -> None:
