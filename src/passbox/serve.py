@@ -5,7 +5,7 @@ A request: `wire` parses and verifies it → `enter` fetches its subject and che
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from passbox.access.call import Call, Room
@@ -22,23 +22,38 @@ from passbox.wire.app import Application, Key
 from passbox.wire.model import load_services
 
 
+Dispatch = Callable[[str, str, dict[str, Any]], Mapping[str, Any] | None]
+
+
 def application(settings: Settings) -> Application:
     """The whole API over the home directory of `settings`, as an ASGI application."""
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    key = load_key_file(settings.key_file)
     database = Database(settings.database)
-    keys = Keys(database, key)
-    room = Room(
-        region=settings.region,
-        tokens=PageTokens(key),
-        catalog=LocalCatalog(settings.accounts),
-        objects=LocalObjects(settings.accounts),
-        quotas=quotas(settings),
-    )
+    keys = Keys(database, load_key_file(settings.key_file))
 
     def find_key(id: str) -> Key | None:
         found = keys.find(id)
         return None if found is None else Key(*found)
+
+    return Application(
+        load_services(),
+        find_key,
+        dispatcher(settings, database),
+        implemented=frozenset(OPERATIONS),
+        region=settings.region,
+        plain_routes={"/health": lambda: {"status": "ok"}},
+    )
+
+
+def dispatcher(settings: Settings, database: Database) -> Dispatch:
+    """What answers a verified request: (account, operation, parameters) → output, in one transaction."""
+    room = Room(
+        region=settings.region,
+        tokens=PageTokens(load_key_file(settings.key_file)),
+        catalog=LocalCatalog(settings.accounts),
+        objects=LocalObjects(settings.accounts),
+        quotas=quotas(settings),
+    )
 
     def dispatch(account: str, operation: str, params: dict[str, Any]) -> Mapping[str, Any] | None:
         transaction = database.read if reads_only(operation) else database.write
@@ -47,17 +62,10 @@ def application(settings: Settings) -> Application:
             enter(call, params)
             return OPERATIONS[operation](call, params)
 
-    return Application(
-        load_services(),
-        find_key,
-        dispatch,
-        implemented=frozenset(OPERATIONS),
-        region=settings.region,
-        plain_routes={"/health": lambda: {"status": "ok"}},
-    )
+    return dispatch
 
 
-def quotas(settings: Settings) -> dict[str, int]:
+def quotas(settings: Settings) -> dict[str, float]:
     """The operator's own quotas, from HOME/quotas.toml."""
     path = settings.home / "quotas.toml"
     if not path.exists():
@@ -66,7 +74,7 @@ def quotas(settings: Settings) -> dict[str, int]:
         found = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise Misconfigured(f"{path}: {error}") from None
-    wrong = [name for name, value in found.items() if type(value) is not int or value < 0]
+    wrong = [name for name, value in found.items() if type(value) not in (int, float) or not value >= 0]
     if wrong:
-        raise Misconfigured(f"{path}: {wrong[0]} must be a whole number, zero or more.")
+        raise Misconfigured(f"{path}: {wrong[0]} must be a number, zero or more; inf is no limit.")
     return found

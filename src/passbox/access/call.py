@@ -41,7 +41,7 @@ class Room:
     tokens: PageTokens
     catalog: Catalog
     objects: Objects
-    quotas: Mapping[str, int]
+    quotas: Mapping[str, float]
 
 
 @dataclass

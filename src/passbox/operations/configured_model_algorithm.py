@@ -51,7 +51,7 @@ def create_configured_model_algorithm(call: Call, params: Params) -> Output:
                 f"{key}.imageUri",
                 f"{key}.imageUri must have the form registry/repository[:tag]; digests are not supported.",
             )
-    quotas.hold(call, "configured_model_algorithms", resources.count(call.tx, KIND, account=call.account))
+    quotas.hold(call, "configured_model_algorithms", KIND, account=call.account)
     if resources.first(call.tx, KIND, account=call.account, name=params["name"]):
         raise ConflictException(
             f"An algorithm named {params['name']} exists already.", reason="ALREADY_EXISTS"

@@ -61,8 +61,7 @@ def create_configured_model_algorithm_association(call: Call, params: Params) ->
     if algorithm is None or algorithm.account != call.account:
         fetch.missing("configured_model_algorithm", params["configuredModelAlgorithmArn"])
     _check_policies(call, params)
-    present = resources.count(call.tx, KIND, membership=call.membership.id)
-    quotas.hold(call, "configured_model_algorithm_associations", present)
+    quotas.hold(call, "configured_model_algorithm_associations", KIND, membership=call.membership.id)
     if resources.first(call.tx, KIND, membership=call.membership.id, name=params["name"]):
         raise ConflictException(
             f"An association named {params['name']} exists already.", reason="ALREADY_EXISTS"

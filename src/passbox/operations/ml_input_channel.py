@@ -117,8 +117,7 @@ def create_ml_input_channel(call: Call, params: Params) -> Output:
 
 
 def _check_name(call: Call, name: str) -> None:
-    live = resources.count(call.tx, KIND, statuses=LIVE, membership=call.membership.id)
-    quotas.hold(call, "ml_input_channels", live)
+    quotas.hold(call, "ml_input_channels", KIND, LIVE, membership=call.membership.id)
     if resources.first(call.tx, KIND, statuses=LIVE, membership=call.membership.id, name=name):
         raise ConflictException(
             f"A channel named {name} exists already; delete its data first or choose another name.",

@@ -1,10 +1,17 @@
 """How much of everything there may be: AWS's default quotas, unless the operator set others.
 
-The operator's own limits are lines `name = number` in HOME/quotas.toml, by the names below.
+The operator's own limits are lines `name = number` in HOME/quotas.toml, by the names below; `inf` is no
+limit.
 """
+
+import math
+from collections.abc import Iterable
+from typing import Unpack
 
 from passbox.access.call import Call
 from passbox.errors import ServiceQuotaExceededException
+from passbox.state import resources
+from passbox.state.resources import Filters
 
 DEFAULTS = {
     "configured_model_algorithms": 1000,
@@ -18,10 +25,14 @@ DEFAULTS = {
 }
 
 
-def hold(call: Call, quota: str, present: int) -> None:
-    """Refuses one more where `present` has reached the quota."""
+def hold(
+    call: Call, quota: str, kind: str, statuses: Iterable[str] | None = None, **where: Unpack[Filters]
+) -> None:
+    """Refuses one more where as many rows of the kind as the quota allows are there."""
     limit = call.room.quotas.get(quota, DEFAULTS[quota])
-    if present >= limit:
+    if limit == math.inf:
+        return
+    if resources.count(call.tx, kind, most=int(limit), statuses=statuses, **where) >= limit:
         label = quota.replace("_", " ")
         raise ServiceQuotaExceededException(
             f"The quota of {limit} {label} is reached. Wait for or delete some, or have the operator raise "

@@ -116,13 +116,8 @@ def _check_channel_names(channels: list[dict[str, Any]]) -> None:
 
 
 def _hold_quotas(call: Call) -> None:
-    for scope, filters in (("membership", call.membership.id), ("account", call.account)):
-        under_way = (
-            resources.count(call.tx, KIND, statuses=UNDER_WAY, membership=filters)
-            if scope == "membership"
-            else resources.count(call.tx, KIND, statuses=UNDER_WAY, account=filters)
-        )
-        quotas.hold(call, f"training_jobs_per_{scope}", under_way)
+    quotas.hold(call, "training_jobs_per_membership", KIND, UNDER_WAY, membership=call.membership.id)
+    quotas.hold(call, "training_jobs_per_account", KIND, UNDER_WAY, account=call.account)
 
 
 def _bases(call: Call, params: Params, association: str) -> list[tuple[str, Resource]]:
@@ -136,7 +131,7 @@ def _bases(call: Call, params: Params, association: str) -> list[tuple[str, Reso
         if base.body["configuredModelAlgorithmAssociationArn"] != association:
             place = f"incrementalTrainingDataChannels[{index}].trainedModelArn"
             raise invalid(place, f"{place}: the model was trained with another algorithm association.")
-        quotas.hold(call, "trained_model_versions", sum(row.status in _LIVE for row in rows))
+        quotas.hold(call, "trained_model_versions", KIND, _LIVE, arn=base.arn)
         bases.append((channel["channelName"], base))
     return bases
 

@@ -87,10 +87,8 @@ def start_trained_model_inference_job(call: Call, params: Params) -> Output:
         "mlModelInferencePayerAccountId",
         params.get("mlModelInferencePayerAccountId"),
     )
-    under_way = resources.count(call.tx, KIND, statuses=UNDER_WAY, membership=call.membership.id)
-    quotas.hold(call, "inference_jobs_per_membership", under_way)
-    under_way = resources.count(call.tx, KIND, statuses=UNDER_WAY, account=call.account)
-    quotas.hold(call, "inference_jobs_per_account", under_way)
+    quotas.hold(call, "inference_jobs_per_membership", KIND, UNDER_WAY, membership=call.membership.id)
+    quotas.hold(call, "inference_jobs_per_account", KIND, UNDER_WAY, account=call.account)
     _check_name(call, params["name"])
     row = _row(call, params, model, association, payer)
     resources.add(call.tx, row)

@@ -3,11 +3,11 @@
 from sqlalchemy import bindparam, insert, select
 
 from passbox import names
-from passbox.state.database import Transaction
+from passbox.state.database import Statement, Transaction
 from passbox.state.tables import event
 
-_INSERT = insert(event)
-_OF = (
+_INSERT = Statement(insert(event))
+_OF = Statement(
     select(event.c.at, event.c.kind, event.c.before, event.c.after)
     .where(event.c.subject == bindparam("subject"))
     .order_by(event.c.sequence)
@@ -22,4 +22,4 @@ def record(tx: Transaction, subject: str, kind: str, before: str | None, after: 
 
 def of(tx: Transaction, subject: str) -> list[tuple[float, str, str | None, str | None]]:
     """(at, kind, before, after) of one subject, oldest first."""
-    return [tuple(row) for row in tx.execute(_OF, {"subject": subject})]
+    return [tuple(row) for row in tx.rows(_OF, {"subject": subject})]

@@ -9,6 +9,7 @@ The attempt number is the fence: a worker that lost its lease can write nothing 
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -17,7 +18,7 @@ from sqlalchemy import bindparam, insert, select, update
 from passbox import names
 from passbox.errors import PassboxError
 from passbox.state import events
-from passbox.state.database import Transaction
+from passbox.state.database import Row, Statement, Transaction
 from passbox.state.tables import job as table
 
 LEASE_SECONDS = 6.0
@@ -48,20 +49,37 @@ class Job:
     updated: float = 0.0
 
 
-_SELECT = select(table).where(table.c.id == bindparam("id"))
-_OF_RESOURCE = select(table).where(table.c.resource == bindparam("resource")).order_by(table.c.created)
-_QUEUED = (
+_INSERT = Statement(insert(table))
+_GET = Statement(select(table).where(table.c.id == bindparam("id")))
+_ALL = Statement(select(table).order_by(table.c.created))
+_OF_RESOURCE = Statement(
+    select(table).where(table.c.resource == bindparam("resource")).order_by(table.c.created)
+)
+_QUEUED = Statement(
     select(table)
     .where(table.c.state == "queued", table.c.lease <= bindparam("now"))
     .order_by(table.c.created)
     .limit(1)
 )
-_LAPSED = (
+_LAPSED = Statement(
     select(table)
     .where(table.c.state == "running", table.c.lease < bindparam("now"))
     .order_by(table.c.created)
     .limit(1)
 )
+_CLAIM = Statement(
+    update(table)
+    .where(table.c.id == bindparam("job_id"))
+    .values(
+        {name: bindparam(name) for name in ("state", "worker", "attempt", "lease", "updated")},
+    )
+)
+_REQUEST_CANCEL = Statement(
+    update(table)
+    .where(table.c.resource == bindparam("of"), table.c.state != "ended", table.c.step == "approve")
+    .values({"cancel": True, "updated": bindparam("updated")})
+)
+_CANCEL = Statement(select(table.c.cancel).where(table.c.id == bindparam("id")))
 _HELD = (
     table.c.id == bindparam("job_id"),
     table.c.attempt == bindparam("job_attempt"),
@@ -69,8 +87,14 @@ _HELD = (
 )
 
 
-def _job(row: Any) -> Job:
-    values = dict(row._mapping)
+@lru_cache(maxsize=64)
+def _write_statement(columns: tuple[str, ...]) -> Statement:
+    return Statement(update(table).where(*_HELD).values({name: bindparam(name) for name in columns}))
+
+
+def _job(row: Row) -> Job:
+    values = dict(row)
+    values["cancel"] = bool(values["cancel"])
     values["outcome"] = orjson.loads(values["outcome"]) if values["outcome"] else None
     return Job(**values)
 
@@ -79,40 +103,32 @@ def enqueue(tx: Transaction, job: Job) -> Job:
     """Adds a job to the queue."""
     now = names.now()
     job = replace(job, created=now, updated=now)
-    tx.execute(insert(table), {**vars(job), "outcome": orjson.dumps(job.outcome) if job.outcome else None})
+    tx.execute(_INSERT, {**vars(job), "outcome": orjson.dumps(job.outcome) if job.outcome else None})
     events.record(tx, job.id, f"job.{job.kind}", None, job.step)
     return job
 
 
 def get(tx: Transaction, id: str) -> Job | None:
     """One job."""
-    row = tx.execute(_SELECT, {"id": id}).first()
+    row = tx.row(_GET, {"id": id})
     return None if row is None else _job(row)
 
 
 def of_resource(tx: Transaction, resource: str) -> list[Job]:
     """All jobs that ever worked on a resource, oldest first."""
-    return [_job(row) for row in tx.execute(_OF_RESOURCE, {"resource": resource})]
+    return [_job(row) for row in tx.rows(_OF_RESOURCE, {"resource": resource})]
 
 
 def claim(tx: Transaction, worker: str) -> Job | None:
     """Takes the oldest waiting job, or one whose worker stopped renewing its lease."""
     now = names.now()
-    row = tx.execute(_LAPSED, {"now": now}).first() or tx.execute(_QUEUED, {"now": now}).first()
+    row = tx.row(_LAPSED, {"now": now}) or tx.row(_QUEUED, {"now": now})
     if row is None:
         return None
     job = _job(row)
     taken = replace(job, state="running", worker=worker, attempt=job.attempt + 1, lease=now + LEASE_SECONDS)
-    tx.execute(
-        update(table).where(table.c.id == job.id),
-        {
-            "state": "running",
-            "worker": worker,
-            "attempt": taken.attempt,
-            "lease": taken.lease,
-            "updated": now,
-        },
-    )
+    changed = {name: getattr(taken, name) for name in ("state", "worker", "attempt", "lease")}
+    tx.execute(_CLAIM, {**changed, "updated": now, "job_id": job.id})
     events.record(tx, job.id, f"job.{job.kind}", job.state, f"attempt {taken.attempt} at {job.step}")
     return taken
 
@@ -120,8 +136,7 @@ def claim(tx: Transaction, worker: str) -> Job | None:
 def _write(tx: Transaction, job: Job, **values: Any) -> None:
     values["updated"] = names.now()
     held = {"job_id": job.id, "job_attempt": job.attempt}
-    statement = update(table).where(*_HELD).values({name: bindparam(name) for name in values})
-    if tx.execute(statement, {**values, **held}).rowcount != 1:
+    if tx.execute(_write_statement(tuple(values)), {**values, **held}) != 1:
         raise LeaseLost
 
 
@@ -152,13 +167,13 @@ def end(tx: Transaction, job: Job) -> None:
 
 def all_(tx: Transaction) -> list[Job]:
     """Every job, oldest first."""
-    return [_job(row) for row in tx.execute(select(table).order_by(table.c.created))]
+    return [_job(row) for row in tx.rows(_ALL)]
 
 
 def any_waiting(tx: Transaction) -> bool:
     """Whether `claim` would find something."""
     now = {"now": names.now()}
-    return tx.execute(_QUEUED, now).first() is not None or tx.execute(_LAPSED, now).first() is not None
+    return tx.row(_QUEUED, now) is not None or tx.row(_LAPSED, now) is not None
 
 
 def retry(tx: Transaction, job: Job, seconds: float) -> None:
@@ -175,12 +190,9 @@ def put_back(tx: Transaction, job: Job, seconds: float) -> None:
 
 def request_cancel(tx: Transaction, resource: str) -> bool:
     """Asks the worker to cancel what runs for a resource; False when it is too late for that."""
-    statement = update(table).where(
-        table.c.resource == resource, table.c.state != "ended", table.c.step == "approve"
-    )
-    return tx.execute(statement, {"cancel": True, "updated": names.now()}).rowcount > 0
+    return tx.execute(_REQUEST_CANCEL, {"of": resource, "updated": names.now()}) > 0
 
 
 def cancel_requested(tx: Transaction, job: Job) -> bool:
     """Whether somebody has asked to cancel the job."""
-    return bool(tx.execute(select(table.c.cancel).where(table.c.id == job.id)).scalar_one())
+    return bool(tx.value(_CANCEL, {"id": job.id}))

@@ -10,12 +10,12 @@ from functools import lru_cache
 from typing import Any, TypedDict, Unpack
 
 import orjson
-from sqlalchemy import Select, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Select, and_, bindparam, delete, false, func, insert, or_, select, update
 
 from passbox import names
 from passbox.errors import ConflictException
 from passbox.state import events
-from passbox.state.database import Transaction
+from passbox.state.database import Row, Statement, Transaction
 from passbox.state.tables import resource as table
 
 
@@ -51,35 +51,42 @@ class Filters(TypedDict, total=False):
 
 
 _COLUMNS = [column.name for column in table.columns]
-_INSERT = insert(table)
-_DELETE = delete(table).where(table.c.id == bindparam("row_id"), table.c.version == bindparam("row_version"))
-_UPDATE = (
+_INSERT = Statement(insert(table))
+_DELETE = Statement(
+    delete(table).where(table.c.id == bindparam("row_id"), table.c.version == bindparam("row_version"))
+)
+_UPDATE = Statement(
     update(table)
     .where(table.c.id == bindparam("row_id"), table.c.version == bindparam("row_version"))
     .values({name: bindparam(name) for name in ("name", "status", "updated", "version", "body")})
 )
 
 
-def _row(row: Any) -> Resource:
-    values = dict(row._mapping)
+def _row(row: Row) -> Resource:
+    values = dict(row)
     values["body"] = orjson.loads(values["body"])
     return Resource(**values)
 
 
 @lru_cache(maxsize=512)
-def _select(filters: tuple[str, ...], among: tuple[str, ...], paged: bool, counted: bool) -> Select[Any]:
-    statement: Select[Any] = select(func.count()) if counted else select(table)
+def _select(
+    filters: tuple[str, ...], among: tuple[tuple[str, int], ...], paged: bool, counted: bool
+) -> Statement:
+    """filters: columns that must equal; among: columns and of how many values theirs must be one."""
+    statement: Select[Any] = select(table)
     statement = statement.where(*(table.c[name] == bindparam(name) for name in filters))
-    for name in among:
-        statement = statement.where(table.c[name].in_(bindparam(f"among_{name}", expanding=True)))
+    for name, number in among:
+        one_of = [table.c[name] == bindparam(f"{name}_{index}") for index in range(number)]
+        statement = statement.where(or_(false(), *one_of))
     if paged:
         created: Any = bindparam("after_created")
         later = and_(table.c.created == created, table.c.id > bindparam("after_id"))
         # the first, implied, bound lets the index seek to the page instead of scanning to it
         statement = statement.where(table.c.created >= created, or_(table.c.created > created, later))
-    if not counted:
-        statement = statement.order_by(table.c.created, table.c.id).limit(bindparam("limit"))
-    return statement
+    if counted:
+        some = statement.with_only_columns(table.c.id).limit(bindparam("limit")).subquery()
+        return Statement(select(func.count()).select_from(some))
+    return Statement(statement.order_by(table.c.created, table.c.id).limit(bindparam("limit")))
 
 
 def add(tx: Transaction, resource: Resource) -> Resource:
@@ -93,7 +100,7 @@ def add(tx: Transaction, resource: Resource) -> Resource:
 
 def get(tx: Transaction, kind: str, id: str) -> Resource | None:
     """The row with this identifier, if it is of this kind."""
-    row = tx.execute(_select(("kind", "id"), (), False, False), {"kind": kind, "id": id, "limit": 1}).first()
+    row = tx.row(_select(("kind", "id"), (), False, False), {"kind": kind, "id": id, "limit": 1})
     return None if row is None else _row(row)
 
 
@@ -120,13 +127,22 @@ def find(
     statuses, parents: the row's must be among them. after: (created, id) of the last row of the page before.
     """
     values: dict[str, Any] = {"kind": kind, "limit": limit, **filters}
-    among = {"status": statuses, "parent": parents}
-    given = {name: list(wanted) for name, wanted in among.items() if wanted is not None}
-    values |= {f"among_{name}": wanted for name, wanted in given.items()}
+    among = _among(values, status=statuses, parent=parents)
     if after is not None:
         values["after_created"], values["after_id"] = after
-    statement = _select(("kind", *sorted(filters)), tuple(given), after is not None, False)
-    return [_row(row) for row in tx.execute(statement, values)]
+    statement = _select(("kind", *sorted(filters)), among, after is not None, False)
+    return [_row(row) for row in tx.rows(statement, values)]
+
+
+def _among(values: dict[str, Any], **wanted: Iterable[str] | None) -> tuple[tuple[str, int], ...]:
+    """Binds the values of which a column's must be one; how many each column has."""
+    found = []
+    for name, given in wanted.items():
+        if given is not None:
+            numbered = {f"{name}_{index}": value for index, value in enumerate(given)}
+            values.update(numbered)
+            found.append((name, len(numbered)))
+    return tuple(found)
 
 
 def first(
@@ -138,15 +154,17 @@ def first(
 
 
 def count(
-    tx: Transaction, kind: str, *, statuses: Iterable[str] | None = None, **filters: Unpack[Filters]
+    tx: Transaction,
+    kind: str,
+    *,
+    most: int,
+    statuses: Iterable[str] | None = None,
+    **filters: Unpack[Filters],
 ) -> int:
-    """How many rows `find` would give without a limit."""
-    values: dict[str, Any] = {"kind": kind, **filters}
-    if statuses is not None:
-        values["among_status"] = list(statuses)
-    among = () if statuses is None else ("status",)
-    statement = _select(("kind", *sorted(filters)), among, False, True)
-    return int(tx.execute(statement, values).scalar_one())
+    """How many rows `find` would give, counted up to `most`."""
+    values: dict[str, Any] = {"kind": kind, "limit": most, **filters}
+    among = _among(values, status=statuses)
+    return int(tx.value(_select(("kind", *sorted(filters)), among, False, True), values))
 
 
 def change(
@@ -169,7 +187,7 @@ def change(
     )
     values = {key: getattr(changed, key) for key in ("name", "status", "updated", "version")}
     values |= {"body": orjson.dumps(merged), "row_id": resource.id, "row_version": resource.version}
-    if tx.execute(_UPDATE, values).rowcount != 1:
+    if tx.execute(_UPDATE, values) != 1:
         raise ConflictException(
             "The resource was changed by another request meanwhile; read it and try again."
         )
@@ -180,7 +198,7 @@ def change(
 
 def remove(tx: Transaction, resource: Resource) -> None:
     """Deletes the row; its events stay."""
-    if tx.execute(_DELETE, {"row_id": resource.id, "row_version": resource.version}).rowcount != 1:
+    if tx.execute(_DELETE, {"row_id": resource.id, "row_version": resource.version}) != 1:
         raise ConflictException(
             "The resource was changed by another request meanwhile; read it and try again."
         )

@@ -57,10 +57,13 @@ resource = Table(
     Column("updated", Float, nullable=False),
     Column("version", Integer, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    Index("resource_by_arn", "kind", "arn", "created", "id"),
+    Index("resource_by_arn", "arn", "created", "id"),
+    Index("resource_by_name", "kind", "name", "created", "id"),
     Index("resource_by_account", "kind", "account", "created", "id"),
+    Index("resource_by_account_status", "kind", "account", "status"),
     Index("resource_by_collaboration", "kind", "collaboration", "created", "id"),
     Index("resource_by_membership", "kind", "membership", "created", "id"),
+    Index("resource_by_membership_status", "kind", "membership", "status"),
     Index("resource_by_parent", "kind", "parent", "created", "id"),
 )
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from passbox.state.database import Transaction
+from passbox.state.database import Statement, Transaction
 from passbox.state.tables import balance, transfer
 
 COUNTERS = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
@@ -42,11 +42,18 @@ class Transfer:
     settles: str | None = None
 
 
-_GET = select(transfer).where(transfer.c.id == bindparam("id"))
-_SETTLED = select(transfer).where(transfer.c.settles == bindparam("id"))
-_OF_JOB = select(transfer).where(transfer.c.job == bindparam("job")).order_by(transfer.c.at, transfer.c.id)
-_OPEN = upsert(balance).values(dict.fromkeys(COUNTERS, 0)).on_conflict_do_nothing()
-_ADD = (
+_INSERT = Statement(insert(transfer))
+_GET = Statement(select(transfer).where(transfer.c.id == bindparam("id")))
+_SETTLED = Statement(select(transfer).where(transfer.c.settles == bindparam("id")))
+_OF_JOB = Statement(
+    select(transfer).where(transfer.c.job == bindparam("job")).order_by(transfer.c.at, transfer.c.id)
+)
+_BALANCES = Statement(select(balance).order_by(balance.c.book_account))
+_TOTALS = Statement(
+    select(balance.c.unit, *(func.sum(balance.c[name]) for name in COUNTERS)).group_by(balance.c.unit)
+)
+_OPEN = Statement(upsert(balance).on_conflict_do_nothing())
+_ADD = Statement(
     update(balance)
     .where(balance.c.book_account == bindparam("account"), balance.c.unit == bindparam("in_unit"))
     .values({name: balance.c[name] + bindparam(f"add_{name}") for name in COUNTERS})
@@ -55,47 +62,45 @@ _ADD = (
 
 def add(tx: Transaction, row: Transfer) -> None:
     """Appends a transfer."""
-    tx.execute(insert(transfer), vars(row))
+    tx.execute(_INSERT, vars(row))
 
 
 def get(tx: Transaction, id: str) -> Transfer | None:
     """A transfer by its identifier."""
-    row = tx.execute(_GET, {"id": id}).first()
-    return None if row is None else Transfer(**row._mapping)
+    row = tx.row(_GET, {"id": id})
+    return None if row is None else Transfer(**dict(row))
 
 
 def settlement(tx: Transaction, id: str) -> Transfer | None:
     """The post or void that ended a reserve."""
-    row = tx.execute(_SETTLED, {"id": id}).first()
-    return None if row is None else Transfer(**row._mapping)
+    row = tx.row(_SETTLED, {"id": id})
+    return None if row is None else Transfer(**dict(row))
 
 
 def of_job(tx: Transaction, job: str) -> list[Transfer]:
     """All transfers of a job, oldest first."""
-    return [Transfer(**row._mapping) for row in tx.execute(_OF_JOB, {"job": job})]
+    return [Transfer(**dict(row)) for row in tx.rows(_OF_JOB, {"job": job})]
 
 
 def all_(tx: Transaction, **filters: str) -> Iterable[Transfer]:
     """Transfers, oldest first, by equality on payer, collaboration, kind or cost_type."""
     statement = select(transfer).where(*(transfer.c[name] == value for name, value in filters.items()))
-    for row in tx.execute(statement.order_by(transfer.c.at, transfer.c.id)):
-        yield Transfer(**row._mapping)
+    for row in tx.rows(Statement(statement.order_by(transfer.c.at, transfer.c.id))):
+        yield Transfer(**dict(row))
 
 
 def move(tx: Transaction, account: str, unit: str, **counters: int) -> None:
     """Adds to the counters of one book account, opening it at zero."""
-    tx.execute(_OPEN, {"book_account": account, "unit": unit})
+    tx.execute(_OPEN, {"book_account": account, "unit": unit, **dict.fromkeys(COUNTERS, 0)})
     changes: dict[str, Any] = {f"add_{name}": counters.get(name, 0) for name in COUNTERS}
     tx.execute(_ADD, {"account": account, "in_unit": unit, **changes})
 
 
 def balances(tx: Transaction) -> list[dict[str, Any]]:
     """Every book account with its four counters."""
-    return [dict(row._mapping) for row in tx.execute(select(balance).order_by(balance.c.book_account))]
+    return [dict(row) for row in tx.rows(_BALANCES)]
 
 
 def totals(tx: Transaction) -> dict[str, tuple[int, int, int, int]]:
     """unit → sums of the four counters, in the order of COUNTERS."""
-    sums = [func.sum(balance.c[name]) for name in COUNTERS]
-    rows = tx.execute(select(balance.c.unit, *sums).group_by(balance.c.unit))
-    return {row[0]: (int(row[1]), int(row[2]), int(row[3]), int(row[4])) for row in rows}
+    return {row[0]: (int(row[1]), int(row[2]), int(row[3]), int(row[4])) for row in tx.rows(_TOTALS)}
