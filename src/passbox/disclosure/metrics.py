@@ -4,8 +4,8 @@ A metric definition is a name and a regular expression whose first group is the 
 each line, the first place counts. Numbers that are not finite are no metrics. A metric can carry anything
 that the container read, so this is closed unless the association opens it: only `noiseLevel` NONE, said
 explicitly, lets exact numbers out. Where it is not said AWS publishes them; here nothing is published,
-because an owner who said nothing has allowed nothing. LOW, MEDIUM and HIGH ask for noise that this version does not
-have, and are never met by the exact numbers. Pure.
+because an owner who said nothing has allowed nothing. LOW, MEDIUM and HIGH ask for noise that this version
+does not have, and are never met by the exact numbers. Pure.
 """
 
 import math

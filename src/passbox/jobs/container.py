@@ -1,0 +1,156 @@
+"""A container by the SageMaker contract, sealed: its variables, its limits, and what its end means.
+
+Knows images, instances and the sandbox; must not know state or which job it is for. What a container may be
+told comes from its job; nothing else of the service or of the machine is in it.
+"""
+
+import os
+import shutil
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from passbox.backends.images.image import Image
+from passbox.backends.runtimes.base import Cause, Exit, Limits, Mount, Output, Sandbox, SandboxSpec
+from passbox.disclosure.sizes import readable
+from passbox.errors import JobFailed, Misconfigured
+from passbox.jobs.instances import Instance
+from passbox.jobs.kind import Tools
+
+MODEL = "/opt/ml/model"
+_WAIT_SECONDS = 1.0
+_PROCESSES = 2048
+_FAILURE_BYTES = 8192  # of which 1,024 characters are read on
+_SPARE_SHARE = 0.9  # of the free disk, what one job may fill
+
+
+@dataclass(frozen=True)
+class Container:
+    """An image on an instance.
+
+    environment: the variables of the request; seconds: how long it may run
+    """
+
+    image: Image
+    instance: Instance
+    environment: Mapping[str, str]
+    seconds: float
+
+    def spec(
+        self,
+        arguments: tuple[str, ...],
+        own: Mapping[str, str],
+        *,
+        mounts: tuple[Mount, ...],
+        log: Path,
+        outputs: tuple[Output, ...] = (),
+    ) -> SandboxSpec:
+        """The sandbox. Of two variables of one name the contract's `own` counts, then the request's, then
+        the image's. JobFailed for an argument or a variable that no process can be given."""
+        variables = {"HOME": "/tmp", **self.image.environment, **self.environment, **own}  # noqa: S108
+        if any("\0" in text for text in (*arguments, *variables, *variables.values())):
+            raise JobFailed(
+                "INVALID_ARGUMENT", "An argument or a variable of the container holds a zero byte."
+            )
+        return SandboxSpec(
+            arguments=arguments,
+            root=self.image.root,
+            limits=Limits(
+                memory_bytes=self.instance.memory_bytes,
+                seconds=self.seconds,
+                cpus=self.instance.cpus,
+                processes=_PROCESSES,
+            ),
+            environment=variables,
+            mounts=(*self.image.mounts, *mounts),
+            outputs=outputs,
+            directory=self.image.directory,
+            log=log,
+        )
+
+
+def start(tools: Tools, spec: SandboxSpec) -> Sandbox:
+    """Starts it sealed; JobFailed, saying what to install, where this machine cannot seal."""
+    try:
+        return tools.runtime.start(spec)
+    except Misconfigured as error:
+        raise JobFailed(
+            "SANDBOX_UNAVAILABLE", f"The container was not started: {error.message}", detail=error.detail
+        ) from error
+
+
+def end(sandbox: Sandbox) -> Exit:
+    """Waits for it to end by itself or by its limits."""
+    while (ended := sandbox.wait(_WAIT_SECONDS)) is None:
+        pass
+    return ended
+
+
+def broken_limit(
+    ended: Exit, container: Container, volume_bytes: int | None = None
+) -> tuple[str, str] | None:
+    """(code, message) where a limit or somebody outside ended the container; None where it ended itself."""
+    instance = container.instance
+    match ended.cause:
+        case Cause.EXITED:
+            return None
+        case Cause.TIMED_OUT:
+            return (
+                "MAX_RUNTIME_EXCEEDED",
+                f"The container ran for longer than the {container.seconds:.0f} seconds that it may.",
+            )
+        case Cause.OUT_OF_MEMORY:
+            return (
+                "OUT_OF_MEMORY",
+                f"The container needed more than the {instance.memory_bytes / (1 << 30):.1f} GiB of memory "
+                f"that {instance.type} gives here. Choose a larger instance type, or train on less.",
+            )
+        case Cause.DISK:
+            most = "" if volume_bytes is None else f" of {readable(volume_bytes)}"
+            return (
+                "DISK_FULL",
+                f"The container wrote more than its volume{most} holds. Raise volumeSizeInGB, or write less.",
+            )
+        case Cause.KILLED:
+            return ("KILLED", "The container was ended from outside.")
+
+
+def usage(ended: Exit, records: int) -> dict[str, Any]:
+    """What a job used, for the resource's body."""
+    measured = {
+        "records": records,
+        "seconds": round(ended.seconds, 3),
+        "cpuSeconds": None if ended.cpu_seconds is None else round(ended.cpu_seconds, 3),
+        "peakMemoryBytes": ended.peak_memory_bytes,
+    }
+    return {name: value for name, value in measured.items() if value is not None}
+
+
+def disk(directory: Path, wanted: int) -> int:
+    """`wanted` bytes, or as many as the disk under `directory` can spare."""
+    return min(wanted, int(shutil.disk_usage(directory).free * _SPARE_SHARE))
+
+
+def failure_file(directory: Path) -> bytes:
+    """The start of the file `failure` that a container left in a directory; empty where it is none."""
+    try:
+        descriptor = os.open(
+            directory / "failure", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        )
+    except OSError:
+        return b""
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(_FAILURE_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+
+
+def discard(*directories: Path) -> None:
+    """Removes what an ended container left, whatever it is and whatever its modes are."""
+    for directory in directories:
+        for folder, below, _ in os.walk(directory):
+            for name in below:
+                path = Path(folder, name)
+                if not path.is_symlink():
+                    path.chmod(0o700)
+        shutil.rmtree(directory, ignore_errors=True)

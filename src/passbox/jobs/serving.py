@@ -1,0 +1,180 @@
+"""A model server inside a sandbox, spoken to by SageMaker's batch transform: /ping and /invocations.
+
+Knows HTTP over a connection that only the sandbox's owner can make; must not know jobs or files' meaning. The
+server may be hostile: every exchange has a deadline that no trickle of bytes moves, answers are counted while
+they are read, and nothing that it says goes into a message.
+"""
+
+import contextlib
+import http.client
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from passbox.backends.runtimes.base import Sandbox
+from passbox.errors import JobFailed
+
+PORT = 8080
+_RETRY_SECONDS = (0.02, 0.25)  # between attempts, the first and the longest
+_CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds: until the server answers /ping with 200 at all, for one /ping, for one /invocations."""
+
+    start: float = 240.0
+    ping: float = 2.0
+    answer: float = 600.0
+
+
+class Server:
+    """One server on port 8080 of a sandbox, over a connection that is kept while both sides keep it."""
+
+    def __init__(self, sandbox: Sandbox, patience: Patience) -> None:
+        self._sandbox = sandbox
+        self._patience = patience
+        self._connection: _Connection | None = None
+
+    def await_ready(self) -> None:
+        """Returns once /ping answers 200. JobFailed after `patience.start` seconds; Gone if it has ended."""
+        deadline = time.monotonic() + self._patience.start
+        pause, longest = _RETRY_SECONDS
+        while not self._ping():
+            if self._sandbox.wait(pause) is not None:
+                raise Gone
+            if time.monotonic() > deadline:
+                raise JobFailed(
+                    "SERVER_NOT_READY",
+                    f"The container did not answer GET /ping on port {PORT} with 200 within "
+                    f"{self._patience.start:.0f} seconds.",
+                )
+            pause = min(2 * pause, longest)
+
+    def _ping(self) -> bool:
+        try:
+            with self._exchange(self._patience.ping) as connection:
+                connection.request("GET", "/ping")
+                answer = connection.getresponse()
+                while answer.read(_CHUNK):
+                    pass
+                return answer.status == 200
+        except (OSError, http.client.HTTPException, RuntimeError, JobFailed):
+            return False
+
+    def invoke(self, body: bytes, headers: dict[str, str], target: BinaryIO, most_bytes: int) -> int:
+        """POSTs one batch and appends the answer to `target`, ended by a newline; returns the bytes written.
+
+        JobFailed for an answer that is not 2xx, not HTTP, or too late; AnswerTooLarge beyond `most_bytes`;
+        Gone where the server closed the connection without a whole answer. A kept connection that the server
+        had closed already is made anew once.
+        """
+        kept = self._connection is not None
+        while True:
+            try:
+                return self._post(body, headers, target, most_bytes)
+            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
+                # nothing of an answer had come, so nothing was written to the target
+                if not kept or self._sandbox.wait(0) is not None:
+                    raise Gone from error
+                kept = False
+            except OSError as error:
+                raise Gone from error
+            except http.client.HTTPException as error:
+                message = "The container answered /invocations with what is not HTTP."
+                raise JobFailed("AlgorithmError", message) from error
+
+    def _post(self, body: bytes, headers: dict[str, str], target: BinaryIO, most_bytes: int) -> int:
+        with self._exchange(self._patience.answer) as connection:
+            connection.request("POST", "/invocations", body, headers)
+            answer = connection.getresponse()
+            if not 200 <= answer.status < 300:
+                raise JobFailed(
+                    "AlgorithmError", f"The container answered /invocations with status {answer.status}."
+                )
+            return _copy(answer, target, most_bytes)
+
+    @contextlib.contextmanager
+    def _exchange(self, seconds: float) -> "Iterator[_Connection]":
+        """The connection for one request and its whole answer, cut after `seconds`."""
+        if self._connection is None:
+            self._connection = _Connection(self._sandbox, seconds)
+        connection = self._connection
+        connection.seconds = seconds
+        late = threading.Event()
+        timer = threading.Timer(seconds, connection.cut, [late])
+        timer.start()
+        try:
+            yield connection
+            if late.is_set():  # a body without a length just ends when it is cut
+                raise TimeoutError
+        except BaseException as error:
+            self.close()
+            if late.is_set() or isinstance(error, TimeoutError):
+                raise JobFailed(
+                    "SERVER_TOO_SLOW", f"The container did not answer within {seconds:.0f} seconds."
+                ) from error
+            raise
+        finally:
+            timer.cancel()
+            timer.join()
+
+    def close(self) -> None:
+        """Lets go of the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class Gone(Exception):
+    """The server has ended or closed the connection in the middle of an exchange."""
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP/1.1 over a socket into the sandbox."""
+
+    def __init__(self, sandbox: Sandbox, seconds: float) -> None:
+        super().__init__("localhost", PORT)
+        self._sandbox = sandbox
+        self.seconds = seconds
+
+    def connect(self) -> None:
+        try:
+            self.sock = self._sandbox.connect(PORT, timeout=self.seconds)
+        except RuntimeError as error:  # the sandbox has ended
+            raise ConnectionResetError(str(error)) from error
+
+    def cut(self, late: threading.Event) -> None:
+        """Ends the exchange from another thread: whoever reads or writes then meets the end."""
+        late.set()
+        stream = self.sock
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.shutdown(socket.SHUT_RDWR)
+
+
+def _copy(answer: http.client.HTTPResponse, target: BinaryIO, most_bytes: int) -> int:
+    """The whole answer, with a newline at its end; an empty answer stays empty."""
+    written, last = 0, b"\n"
+    try:
+        while chunk := answer.read(_CHUNK):
+            written += len(chunk)
+            if written > most_bytes:
+                raise AnswerTooLarge
+            target.write(chunk)
+            last = chunk[-1:]
+    except (OSError, http.client.HTTPException) as error:
+        raise Gone from error
+    if answer.length:  # http.client takes an early end for the end
+        raise Gone
+    if last != b"\n":
+        target.write(b"\n")
+        written += 1
+    return written
+
+
+class AnswerTooLarge(Exception):
+    """The answers are larger than the results may be."""
