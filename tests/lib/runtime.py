@@ -28,8 +28,8 @@ def probe():
 {body}
 try:
     probe()
-except OSError as error:
-    print("refused", errno.errorcode.get(error.errno, error.errno), flush=True)
+except (OSError, ValueError) as error:  # ValueError: how `resource` says EPERM
+    print("refused", errno.errorcode.get(getattr(error, "errno", 0), error), flush=True)
 else:
     print("reached", flush=True)
 """

@@ -38,7 +38,7 @@ class Manifest:
 
 
 def open_layout(path: Path, scratch: Path, tag: str) -> Manifest:
-    """Reads and checks the metadata of a layout directory or archive; archives are spread into `scratch`.
+    """Reads and checks the metadata of a layout; an archive is spread into `scratch`.
 
     tag: which image to take where a layout names several. Misconfigured for what is not an image.
     """

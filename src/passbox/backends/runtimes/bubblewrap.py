@@ -169,7 +169,7 @@ def _plan(
             if place.is_dir():
                 binds[place.name] = str(place)
         path = f"{layout.STAGE}/{binary.bundle.name}/_bin/bwrap"
-    longest = max(item_bytes for item_bytes in _sizes(spec))
+    longest = max([spec.limits.tmp_bytes, *(out.max_bytes for out in spec.outputs)])
     return {
         "service": os.getpid(),
         "owner": [os.geteuid(), os.getegid()],
@@ -194,17 +194,14 @@ def _plan(
             # 1, not 0: the kernel then does not even call a core handler, which would be outside the seal
             "RLIMIT_CORE": [1, 1],
             "RLIMIT_NOFILE": [spec.limits.open_files] * 2,
-            "RLIMIT_FSIZE": [longest] * 2,
+            # a little more than any directory holds, so that a full one says ENOSPC
+            "RLIMIT_FSIZE": [longest + (1 << 16)] * 2,
             "RLIMIT_MEMLOCK": [65536] * 2,
             "RLIMIT_MSGQUEUE": [0, 0],
             "RLIMIT_RTPRIO": [0, 0],
             "RLIMIT_NPROC": [spec.limits.processes + 2] * 2,
         },
     }
-
-
-def _sizes(spec: SandboxSpec) -> list[int]:
-    return [spec.limits.tmp_bytes, *(out.max_bytes for out in spec.outputs)]
 
 
 def _spawn(plan: dict[str, Any], passed: list[int]) -> "subprocess.Popen[bytes]":

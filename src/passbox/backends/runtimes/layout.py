@@ -98,7 +98,10 @@ def lay_out(spec: SandboxSpec) -> Layout:
     for prefix in _outermost(spec.root.prefixes if spec.root.image is None else ()):
         layout.bind(prefix, str(prefix))  # after /tmp, which may hold them
     _granted(layout, spec)
-    layout.arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", spec.directory]
+    # /proc too: the kernel lets the owner of a namespace write some of /proc/sys
+    for place in ("/proc", "/dev", "/"):
+        layout.arguments += ["--remount-ro", place]
+    layout.arguments += ["--chdir", spec.directory]
     if any("\0" in argument for argument in (*layout.arguments, *spec.arguments)):
         raise ValueError("an argument or a variable holds a zero byte")
     return layout
