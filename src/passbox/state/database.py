@@ -98,6 +98,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._turn = threading.Lock()
+        self._counting = threading.Lock()
         self._waiting = 0
         self._group: _Group | None = None
         self._writer: sqlite3.Connection | None = None
@@ -169,9 +170,11 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """One atomic, durable change: all of it on return, none of it on an exception."""
-        self._waiting += 1  # a rough count is enough: it only decides who commits
+        with self._counting:
+            self._waiting += 1
         with self._turn:
-            self._waiting -= 1
+            with self._counting:
+                self._waiting -= 1
             group, writer = self._join()
             try:
                 writer.execute("SAVEPOINT one")
@@ -183,7 +186,7 @@ class Database:
                 finally:
                     writer.execute("RELEASE one")
             finally:
-                if self._waiting <= 0 or group.size >= MOST_TOGETHER:
+                if self._waiting == 0 or group.size >= MOST_TOGETHER:
                     self._commit(group, writer)
         group.ended.wait()
         if group.failed is not None:
