@@ -3,7 +3,7 @@
 Beside boto3, tests may only do what an operator does: make accounts and put files into their catalogs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -13,18 +13,12 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from lib.wire_server import REGION, SERVICES, serving
-from passbox.access import fetch, keys
-from passbox.access.call import Call
-from passbox.access.call import Room as Contracts
-from passbox.backends.catalogs.local import Local as Catalog
-from passbox.backends.objects.local import Local as Objects
-from passbox.names import PageTokens
-from passbox.operations import OPERATIONS, reads_only
+from lib.wire_server import REGION, serving
+from passbox.access import keys
+from passbox.serve import application
 from passbox.settings import Settings
 from passbox.state import accounts
 from passbox.state.database import Database
-from passbox.wire.app import Application, Key
 
 # The service must refuse by itself what botocore would not even send.
 _CONFIG = Config(retries={"total_max_attempts": 1}, max_pool_connections=4, parameter_validation=False)
@@ -91,42 +85,16 @@ class Room:
         self._database.close()
 
 
-def _application(settings: Settings) -> tuple[Application, Database]:
-    database = Database(settings.database)
-    key = keys.load_key_file(settings.key_file)
-    known = keys.Keys(database, key)
-    contracts = Contracts(
-        REGION, PageTokens(key), Catalog(settings.accounts), Objects(settings.accounts), quotas={}
-    )
-
-    def find_key(id: str) -> Key | None:
-        found = known.find(id)
-        return None if found is None else Key(*found)
-
-    def dispatch(account: str, name: str, params: dict[str, Any]) -> Mapping[str, Any] | None:
-        begin = database.read if reads_only(name) else database.write
-        with begin() as tx:
-            call = Call(account, name, tx, contracts)
-            fetch.enter(call, params)
-            return OPERATIONS[name](call, params)
-
-    app = Application(SERVICES, find_key, dispatch, implemented=frozenset(OPERATIONS), region=REGION)
-    return app, database
-
-
 @contextmanager
 def running(home: Path) -> Iterator[Room]:
     """A room over an empty home, until the block ends."""
     settings = Settings(home=home, region=REGION)
-    home.mkdir(parents=True, exist_ok=True)
-    app, database = _application(settings)
-    with serving(app) as address:
+    with serving(application(settings)) as address:
         room = Room(settings, address)
         try:
             yield room
         finally:
             room.close()
-    database.close()
 
 
 def pays(**cost_types: bool) -> dict[str, Any]:
