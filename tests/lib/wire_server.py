@@ -10,14 +10,16 @@ import boto3
 import uvicorn
 from botocore.config import Config
 
-from passbox.wire.app import Application, Key
+from passbox.wire.app import Application, Key, Limits
 from passbox.wire.model import Service, load_services, operation_names
+from passbox.wire.protocol import http_protocol
 
 REGION = "us-east-1"
 KEY_ID = "AKIDPASSBOXTEST00001"
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 ACCOUNT = "111111111111"
 
+LIMITS = Limits()
 SERVICES: tuple[Service, ...] = load_services()
 ALL_OPERATIONS = operation_names(SERVICES)
 
@@ -34,10 +36,12 @@ def application(dispatch: Callable[..., Any], **options: Any) -> Application:
 
 
 @contextmanager
-def serving(app: Application) -> Iterator[str]:
+def serving(app: Application, limits: Limits = LIMITS) -> Iterator[str]:
     """The address of a running server."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="critical", access_log=False, lifespan="on")
+    config = uvicorn.Config(
+        app, log_level="critical", access_log=False, lifespan="on", http=http_protocol(limits), ws="none"
+    )
     server = uvicorn.Server(config)
     started = threading.Event()
     startup = server.startup

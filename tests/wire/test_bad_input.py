@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -361,14 +362,16 @@ def test_inline_and_threaded_answer_alike(inline: bool) -> None:
     assert (answer.status, answer.body) == (200, b'{"collaborationList":[]}')
 
 
-def raw(address: str, data: bytes) -> bytes:
+def raw(address: str, data: bytes, *, shut: bool = True) -> bytes:
     host, port = address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(data)
-        connection.shutdown(socket.SHUT_WR)
         answer = b""
-        while part := connection.recv(65536):
-            answer += part
+        with suppress(ConnectionError):  # the server may stop listening before all is sent
+            connection.sendall(data)
+            if shut:
+                connection.shutdown(socket.SHUT_WR)
+            while part := connection.recv(65536):
+                answer += part
     return answer
 
 
@@ -395,3 +398,33 @@ def test_what_is_hardly_http() -> None:
         assert raw(address, b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").startswith(
             b"HTTP/1.1 404"
         )
+
+
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nX: ", b"GET / HTTP/1.1\r\nHost: a\r\n"])
+def test_a_head_that_never_ends(start: bytes) -> None:
+    with serving(application(dispatch)) as address:
+        answer = raw(address, start + b"a" * 1_000_000, shut=False)
+        assert answer.startswith((b"HTTP/1.1 431", b"HTTP/1.1 400")), answer
+
+
+@pytest.mark.parametrize("start", [b"", b"GET", b"GET / HTTP/1.1\r\nHost: a\r\n"])
+def test_a_head_that_never_comes(start: bytes) -> None:
+    """Without a shut-down of the sending side: only the server's patience ends it."""
+    with serving(application(dispatch), Limits(head_seconds=0.1)) as address:
+        assert raw(address, start, shut=False).startswith(b"HTTP/1.1 408")
+
+
+def test_patience_is_for_heads_only() -> None:
+    """A connection that is kept alive, and a body larger than a head may be, are not cut off."""
+    with serving(
+        application(dispatch), Limits(head_seconds=0.1, header_bytes=2000, target_bytes=0)
+    ) as address:
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            for _ in range(3):
+                connection.sendall(b"POST /x HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert connection.recv(65536).startswith(b"HTTP/1.1 404")
+            connection.sendall(
+                b"POST /tags/x HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n" + b"a" * 9000
+            )
+            assert connection.recv(65536).startswith(b"HTTP/1.1 403")

@@ -22,7 +22,7 @@ class Limits:
 
     body, buffered:   bytes of one body, and of all bodies that are being received
     headers:          how many; header_bytes their total; target_bytes the path and query
-    body_seconds:     from the first byte awaited to the last
+    body_seconds:     from the first byte awaited to the last; head_seconds the same for the head
     threads:          operations that run at once; in_flight: those and the ones that wait for a thread
     """
 
@@ -31,6 +31,7 @@ class Limits:
     headers: int = 100
     header_bytes: int = 32 * 1024
     target_bytes: int = 32 * 1024
+    head_seconds: float = 10.0
     body_seconds: float = 20.0
     threads: int = 8
     in_flight: int = 256
