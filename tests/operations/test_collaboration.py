@@ -170,9 +170,11 @@ def test_only_the_creator_changes_it(room: Room) -> None:
 
 
 def test_deletion_ends_it_for_everyone(room: Room) -> None:
-    creator, member, invited = room.accounts(3)
-    id = collaborate(room, creator, [named(member), named(invited)], "CAN_QUERY")
+    creator, member, invited, removed = room.accounts(4)
+    id = collaborate(room, creator, [named(member), named(invited), named(removed)], "CAN_QUERY")
     memberships = {account: join(room, account, id) for account in (creator, member)}
+    other = join(room, removed, id)
+    room.cleanrooms(creator).delete_member(collaborationIdentifier=id, accountId=removed)
     room.cleanrooms(creator).delete_collaboration(collaborationIdentifier=id)
     for account, membership in memberships.items():
         client = room.cleanrooms(account)
@@ -184,6 +186,8 @@ def test_deletion_ends_it_for_everyone(room: Room) -> None:
             client.update_membership(membershipIdentifier=membership, queryLogStatus="ENABLED")
         client.delete_membership(membershipIdentifier=membership)
         assert client.list_memberships()["membershipSummaries"] == []
+    seen = room.cleanrooms(removed).get_membership(membershipIdentifier=other)["membership"]
+    assert seen["status"] == "REMOVED"
     with pytest.raises(ClientError) as caught:
         join(room, invited, id)
     assert refused(caught.value)[0] == "ResourceNotFoundException"

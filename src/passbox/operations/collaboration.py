@@ -139,9 +139,10 @@ def update_collaboration(call: Call, params: Params) -> Output:
 @operation("cleanrooms.DeleteCollaboration")
 def delete_collaboration(call: Call, params: Params) -> None:
     """Ends the collaboration: memberships stay, as COLLABORATION_DELETED; nothing runs any more."""
-    for membership in resources.find(call.tx, "membership", collaboration=call.collaboration.id):
+    id = call.collaboration.id
+    for membership in resources.find(call.tx, "membership", statuses=["ACTIVE"], collaboration=id):
         end_work(call.tx, membership)
         resources.change(call.tx, membership, status="COLLABORATION_DELETED")
-    for member in resources.find(call.tx, "member", collaboration=call.collaboration.id):
+    for member in resources.find(call.tx, "member", statuses=["INVITED", "ACTIVE"], collaboration=id):
         resources.change(call.tx, member, status="REMOVED")
     resources.change(call.tx, call.collaboration, status="DELETED")
