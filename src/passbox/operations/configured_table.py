@@ -11,7 +11,12 @@ import orjson
 
 from passbox import names
 from passbox.access.call import Call, invalid
-from passbox.errors import ConflictException, ResourceNotFoundException, ServiceQuotaExceededException
+from passbox.errors import (
+    ConflictException,
+    ResourceNotFoundException,
+    ServiceQuotaExceededException,
+    ValidationException,
+)
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.tags import check_tags
 from passbox.state import resources
@@ -78,7 +83,10 @@ def _table_type(reference: Mapping[str, Any]) -> str:
 
 
 def _describe(call: Call, reference: Mapping[str, Any]) -> list[dict[str, str]]:
-    found = call.room.catalog.describe(call.account, reference).columns
+    try:
+        found = call.room.catalog.describe(call.account, reference).columns
+    except ValidationException as refusal:
+        raise invalid("tableReference", refusal.message) from refusal
     return [{"name": column.name.lower(), "type": column.type} for column in found]
 
 
