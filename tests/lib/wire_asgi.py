@@ -12,7 +12,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from lib.wire_server import KEY_ID, REGION, SECRET
-from passbox.wire.sigv4 import Request, canonical_request, fold, sign
+from passbox.wire.canonical import Request, canonical_request, fold, sign
 
 HOST = "passbox.test"
 Headers = list[tuple[bytes, bytes]]

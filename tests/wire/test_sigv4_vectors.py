@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import pytest
 
+from passbox.wire.canonical import ALGORITHM, Request, canonical_request, fold, sign
 from passbox.wire.errors import Refused
-from passbox.wire.sigv4 import ALGORITHM, Key, Request, Verifier, canonical_request, fold, sign
+from passbox.wire.sigv4 import Key, Verifier
 
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 NOW = timegm((2015, 8, 30, 12, 36, 0))

@@ -18,6 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 from passbox.errors import PassboxError
+from passbox.wire.canonical import Request
 from passbox.wire.errors import (
     NO_SERVICE,
     NOT_IMPLEMENTED,
@@ -32,7 +33,7 @@ from passbox.wire.errors import (
 from passbox.wire.intake import Disconnected, Intake, Limits, Message, Receive, Send, read_head, require_json
 from passbox.wire.model import Service
 from passbox.wire.route import Route, Router, unknown_path
-from passbox.wire.sigv4 import Claim, FindKey, Key, Request, Verifier
+from passbox.wire.sigv4 import Claim, FindKey, Key, Verifier
 
 Dispatch = Callable[[str, str, dict[str, Any]], Mapping[str, Any] | None]
 

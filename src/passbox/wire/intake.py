@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from passbox.wire.canonical import Request
 from passbox.wire.errors import NOT_JSON, TOO_BUSY, TOO_LARGE, TOO_SLOW, Headers, Refused
-from passbox.wire.sigv4 import Request
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -15,16 +15,16 @@ import hmac
 import re
 import secrets
 from calendar import timegm
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from hashlib import sha256
 from time import strptime, time
 from typing import NamedTuple
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
+from passbox.wire.canonical import ALGORITHM, Request, canonical_request, fold, sign
 from passbox.wire.errors import Refused
 
-ALGORITHM = b"AWS4-HMAC-SHA256"
 SKEW = 300  # seconds
 LONGEST_EXPIRY = 7 * 24 * 3600  # seconds, of a presigned query
 
@@ -32,7 +32,6 @@ _MOMENT = re.compile(rb"\d{8}T\d{6}Z")
 _SIGNATURE = re.compile(rb"[0-9a-f]{64}")
 _HEADER_NAME = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]+")
 _EXPIRES = re.compile(rb"\d{1,7}")
-_ENCODED_PATH = re.compile(rb"[A-Za-z0-9_.~/%-]*")
 _EMPTY_HASH = sha256(b"").hexdigest().encode()
 # Signed with for a key that does not exist, so that it costs what a known key costs.
 _DECOY = secrets.token_urlsafe(30)
@@ -51,15 +50,6 @@ class Key(NamedTuple):
 
 
 FindKey = Callable[[str], Key | None]
-
-
-class Request(NamedTuple):
-    """A request as it came: the path and the query still encoded, header names in lower case."""
-
-    method: str
-    path: bytes
-    query: bytes
-    headers: Sequence[tuple[bytes, bytes]]
 
 
 class Claim(NamedTuple):
@@ -157,89 +147,12 @@ class Verifier:
             raise _invalid(f"Signature expired: {moment.decode()} is more than {lasting} seconds ago.")
 
 
-def fold(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Headers as the signature sees them: repeats joined by a comma, runs of white space made one space."""
-    folded: dict[bytes, bytes] = {}
-    for name, value in headers:
-        plain = b" ".join(value.split())
-        folded[name] = folded[name] + b"," + plain if name in folded else plain
-    return folded
-
-
-def canonical_request(
-    request: Request,
-    headers: dict[bytes, bytes],
-    signed: Sequence[bytes],
-    payload: bytes,
-    *,
-    presigned: bool = False,
-) -> bytes:
-    """The text that is hashed and signed; `headers` folded, `payload` the body's SHA-256 in hex."""
-    lines = [
-        request.method.encode(),
-        canonical_path(request.path),
-        canonical_query(request.query, presigned=presigned),
-    ]
-    lines += [b"%s:%s" % (name, headers[name]) for name in signed]
-    lines += [b"", b";".join(signed), payload]
-    return b"\n".join(lines)
-
-
-def canonical_path(path: bytes) -> bytes:
-    """The path without dot segments and doubled slashes, encoded once more than it was sent."""
-    if b"//" in path or b"/." in path:
-        kept: list[bytes] = []
-        segments = path.split(b"/")
-        for segment in segments:
-            if segment == b"..":
-                del kept[-1:]
-            elif segment not in (b"", b"."):
-                kept.append(segment)
-        trailing = b"/" if kept and segments[-1] in (b"", b".", b"..") else b""
-        path = b"/" + b"/".join(kept) + trailing
-    if _ENCODED_PATH.fullmatch(path):
-        return path.replace(b"%", b"%25") or b"/"
-    return quote_from_bytes(path, safe="/~").encode()
-
-
-def canonical_query(query: bytes, *, presigned: bool = False) -> bytes:
-    """Name and value decoded and encoded again in one way, sorted; a presigned one without its signature."""
-    if not query:
-        return b""
-    pairs = []
-    for part in query.split(b"&"):
-        name, _, value = part.partition(b"=")
-        if part and not (presigned and name == b"X-Amz-Signature"):
-            pairs.append((_encode(name), _encode(value)))
-    return "&".join(f"{name}={value}" for name, value in sorted(pairs)).encode()
-
-
-def sign(secret: str, scope: bytes, moment: bytes, canonical: bytes) -> bytes:
-    """The signature in hex."""
-    digest = sha256(canonical).hexdigest().encode()
-    text = b"\n".join((ALGORITHM, moment, scope, digest))
-    return hmac.digest(_signing_key(secret, scope), text, "sha256").hex().encode()
-
-
-# The scope is checked before anything is signed, so strangers cannot fill this with scopes of their own.
-@lru_cache(maxsize=1024)
-def _signing_key(secret: str, scope: bytes) -> bytes:
-    key = b"AWS4" + secret.encode()
-    for part in scope.split(b"/"):
-        key = hmac.digest(key, part, "sha256")
-    return key
-
-
 @lru_cache(maxsize=1024)
 def _seconds(moment: bytes) -> int:
     try:
         return timegm(strptime(moment.decode(), "%Y%m%dT%H%M%SZ"))
     except ValueError:
         raise _incomplete("X-Amz-Date is not a date.") from None
-
-
-def _encode(raw: bytes) -> str:
-    return quote_from_bytes(unquote_to_bytes(raw), safe="-_.~")
 
 
 def _fields(headers: dict[bytes, bytes], query: bytes) -> tuple[dict[bytes, bytes], bool]:
