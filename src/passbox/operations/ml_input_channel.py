@@ -10,7 +10,7 @@ from passbox.operations import quotas
 from passbox.operations.configured_model_algorithm import own_role
 from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
-from passbox.operations.submission import IN_PROGRESS, UNDER_WAY, submit
+from passbox.operations.submission import IN_PROGRESS, UNDER_WAY, progress, submit
 from passbox.operations.tags import check_tags
 from passbox.state import resources, schemas
 from passbox.state.resources import Resource
@@ -128,13 +128,15 @@ def _check_name(call: Call, name: str) -> None:
 @operation("cleanroomsml.GetMLInputChannel")
 def get_ml_input_channel(call: Call, params: Params) -> Output:
     """The caller's channel."""
-    return record(fetch.of_membership(call, KIND, params["mlInputChannelArn"]))
+    row = fetch.of_membership(call, KIND, params["mlInputChannelArn"])
+    return {**record(row), **progress(call.tx, row)}
 
 
 @operation("cleanroomsml.GetCollaborationMLInputChannel")
 def get_collaboration_ml_input_channel(call: Call, params: Params) -> Output:
     """A channel of the collaboration, for every member."""
-    return record(fetch.of_collaboration(call, KIND, params["mlInputChannelArn"]))
+    row = fetch.of_collaboration(call, KIND, params["mlInputChannelArn"])
+    return {**record(row), **progress(call.tx, row)}
 
 
 @operation("cleanroomsml.ListMLInputChannels")

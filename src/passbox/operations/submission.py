@@ -61,6 +61,15 @@ def cancel(tx: Transaction, resource: Resource) -> None:
     resources.change(tx, resource, status="CANCEL_PENDING")
 
 
+def progress(tx: Transaction, resource: Resource) -> dict[str, dict[str, str]]:
+    """How far a resource's job is, as its statusDetails while it is under way."""
+    if resource.status not in IN_PROGRESS:
+        return {}
+    under_way = [job for job in jobs.of_resource(tx, resource.id) if job.state != "ended"]
+    message = under_way[-1].progress if under_way else None
+    return {"statusDetails": {"statusCode": "IN_PROGRESS", "message": message or "waiting for a worker"}}
+
+
 def end_work(tx: Transaction, membership: Resource) -> None:
     """Asks to cancel everything that runs under a membership, because the membership ends."""
     for kind in WORKING:

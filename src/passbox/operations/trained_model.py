@@ -16,7 +16,7 @@ from passbox.ledger import payers, prices
 from passbox.operations import quotas
 from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
-from passbox.operations.submission import UNDER_WAY, cancel, submit
+from passbox.operations.submission import UNDER_WAY, cancel, progress, submit
 from passbox.operations.tags import check_tags
 from passbox.state import resources
 from passbox.state.resources import Resource
@@ -211,7 +211,8 @@ def _row(call: Call, params: Params, bases: list[tuple[str, Resource]], payer: s
 def get_trained_model(call: Call, params: Params) -> Output:
     """A version of the caller's model; the latest where none is named."""
     rows = versions(call, params["trainedModelArn"])
-    return recorder(call)(version(rows, params.get("versionIdentifier"), default=-1))
+    row = version(rows, params.get("versionIdentifier"), default=-1)
+    return {**recorder(call)(row), **progress(call.tx, row)}
 
 
 @operation("cleanroomsml.GetCollaborationTrainedModel")
@@ -220,7 +221,8 @@ def get_collaboration_trained_model(call: Call, params: Params) -> Output:
     rows = resources.find(
         call.tx, KIND, arn=params["trainedModelArn"], collaboration=call.collaboration.id
     ) or fetch.missing(KIND, params["trainedModelArn"])
-    return recorder(call)(version(rows, params.get("versionIdentifier"), default=-1))
+    row = version(rows, params.get("versionIdentifier"), default=-1)
+    return {**recorder(call)(row), **progress(call.tx, row)}
 
 
 @operation("cleanroomsml.ListTrainedModels")

@@ -8,7 +8,7 @@ from passbox.ledger import payers, prices
 from passbox.operations import quotas
 from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
-from passbox.operations.submission import UNDER_WAY, cancel, submit
+from passbox.operations.submission import UNDER_WAY, cancel, progress, submit
 from passbox.operations.tags import check_tags
 from passbox.operations.trained_model import algorithm_of, published, readable_channel, version, versions
 from passbox.state import resources
@@ -137,7 +137,8 @@ def _row(call: Call, params: Params, model: Resource, association: Resource, pay
 @operation("cleanroomsml.GetTrainedModelInferenceJob")
 def get_trained_model_inference_job(call: Call, params: Params) -> Output:
     """The caller's inference job."""
-    return _record(call, fetch.of_membership(call, KIND, params["trainedModelInferenceJobArn"]))
+    row = fetch.of_membership(call, KIND, params["trainedModelInferenceJobArn"])
+    return {**_record(call, row), **progress(call.tx, row)}
 
 
 def _page(call: Call, params: Params, key: str, rows: list[Resource], scope: resources.Filters) -> Output:
