@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -216,6 +217,7 @@ def test_tokens_belong_to_one_listing(room: Room) -> None:
     for method, bad in (
         (room.cleanrooms(other).list_collaborations, token),
         (client.list_memberships, token),
+        (partial(client.list_collaborations, memberStatus="INVITED"), token),
         (client.list_collaborations, forged),
         (client.list_collaborations, "not a token"),
     ):

@@ -88,8 +88,9 @@ class Call:
     ) -> dict[str, Any]:
         """One page of rows of a kind, as the modelled list output under `key` with its nextToken."""
         limit = params.get("maxResults") or default
+        shown = {**filters, "statuses": statuses, "parents": parents}
         listing = "|".join(
-            [self.account, self.operation, *(f"{name}={value}" for name, value in sorted(filters.items()))]
+            [self.account, self.operation, *(f"{name}={value}" for name, value in sorted(shown.items()))]
         )
         token = params.get("nextToken")
         after = self.room.tokens.read(listing, token) if token else None
