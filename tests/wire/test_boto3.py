@@ -1,5 +1,6 @@
 """Stock boto3 clients against a real server: what they raise, follow, and where their requests arrive."""
 
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -207,8 +208,6 @@ def test_what_is_not_implemented_names_itself() -> None:
 
 
 def test_a_presigned_url_works(both: tuple[House, Any, Any]) -> None:
-    import urllib.request
-
     house, rooms, _ = both
     house.answer = {"tags": {}}
     table = f"arn:aws:cleanrooms:us-east-1:{ACCOUNT}:configuredtable/{UUID}"
