@@ -183,9 +183,9 @@ def image() -> None:
 @_options
 def image_add(uri: str, path: Path, home: Path, as_json: bool) -> None:
     """Make an OCI layout or archive, or a folder with `train` and `serve`, known as URI."""
-    from passbox.backends.images import Images
+    from passbox.backends.images.store import ImageStore
 
-    added = Images(Settings(home.absolute()).images).add(uri, path)
+    added = ImageStore(Settings(home.absolute()).images).add(uri, path)
     if as_json:
         _print_json({"uri": uri, "digest": added.digest})
         return
@@ -196,9 +196,12 @@ def image_add(uri: str, path: Path, home: Path, as_json: bool) -> None:
 @_options
 def image_list(home: Path, as_json: bool) -> None:
     """List the images."""
-    from passbox.backends.images import Images
+    from passbox.backends.images.store import ImageStore
 
-    rows = [{"uri": uri, "digest": digest} for uri, digest in Images(Settings(home.absolute()).images).list()]
+    rows = [
+        {"uri": uri, "digest": found.digest}
+        for uri, found in ImageStore(Settings(home.absolute()).images).list()
+    ]
     if as_json:
         _print_json(rows)
         return

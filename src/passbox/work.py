@@ -8,7 +8,7 @@ import sys
 from passbox.backends.catalogs.local import Local as LocalCatalog
 from passbox.backends.engines import connect
 from passbox.backends.engines.sail import Sail
-from passbox.backends.images import Images
+from passbox.backends.images.store import ImageStore
 from passbox.backends.objects.local import Local as LocalObjects
 from passbox.backends.runtimes import linux
 from passbox.backends.runtimes.base import Runtime
@@ -54,7 +54,7 @@ def tools(settings: Settings, slots: int) -> Tools:
         objects=LocalObjects(settings.accounts),
         engine=Sail(chosen),
         runtime=chosen,
-        images=Images(settings.images),
+        images=ImageStore(settings.images),
         isolation=chosen.check().isolation,
         machine=Machine(int(memory * MEMORY_SHARE / slots), float(os.cpu_count() or 1)),
     )

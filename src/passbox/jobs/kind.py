@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from passbox.backends.catalogs.base import Catalog
 from passbox.backends.engines.base import Engine
-from passbox.backends.images import Images
+from passbox.backends.images.store import ImageStore
 from passbox.backends.objects.base import Objects
 from passbox.backends.runtimes.base import Isolation, Runtime
 from passbox.errors import PassboxError
@@ -42,7 +42,7 @@ class Tools:
     objects: Objects
     engine: Engine
     runtime: Runtime
-    images: Images
+    images: ImageStore
     isolation: Isolation
     machine: Machine
 
