@@ -100,7 +100,8 @@ for name, (number, arguments) in json.loads(sys.argv[1]).items():
 """
 
 # name: (body of a probe, whether it gets through outside, as root). A body may use the arguments that the
-# test gives to every probe: host port, private directory, the service's process id, an abstract socket's name.
+# test gives to every probe: a port of the host, a private directory, the service's process id, the name of an
+# abstract socket.
 PROGRAMS: dict[str, tuple[str, bool]] = {
     "tcp to a listener on the host's loopback": (
         "socket.create_connection(('127.0.0.1', int(sys.argv[1])), 2)",

@@ -48,8 +48,8 @@ def open_layout(path: Path, scratch: Path, tag: str) -> Manifest:
     if (directory / "manifest.json").is_file():
         return _from_docker(directory)
     raise Misconfigured(
-        f"{path} is no image: neither an OCI layout (index.json), nor an archive of one, nor a folder with an "
-        "executable `train` or `serve`"
+        f"{path} is no image: neither an OCI layout (index.json), nor an archive of one, nor a folder with "
+        "an executable `train` or `serve`"
     )
 
 
