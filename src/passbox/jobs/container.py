@@ -135,14 +135,16 @@ def disk(directory: Path, wanted: int) -> int:
 
 def failure_file(directory: Path) -> bytes:
     """The start of the file `failure` that a container left in a directory; empty where it is none."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        descriptor = os.open(
-            directory / "failure", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        )
+        descriptor = os.open(directory / "failure", flags)
     except OSError:
         return b""
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(_FAILURE_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    try:
+        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        return os.read(descriptor, _FAILURE_BYTES) if regular else b""
+    finally:
+        os.close(descriptor)
 
 
 def discard(*directories: Path) -> None:

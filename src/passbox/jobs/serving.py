@@ -159,21 +159,25 @@ class _Connection(http.client.HTTPConnection):
 def _copy(answer: http.client.HTTPResponse, target: BinaryIO, most_bytes: int) -> int:
     """The whole answer, with a newline at its end; an empty answer stays empty."""
     written, last = 0, b"\n"
-    try:
-        while chunk := answer.read(_CHUNK):
-            written += len(chunk)
-            if written > most_bytes:
-                raise AnswerTooLarge
-            target.write(chunk)
-            last = chunk[-1:]
-    except (OSError, http.client.HTTPException) as error:
-        raise Gone from error
+    while chunk := _chunk(answer):
+        written += len(chunk)
+        if written > most_bytes:
+            raise AnswerTooLarge
+        target.write(chunk)
+        last = chunk[-1:]
     if answer.length:  # http.client takes an early end for the end
         raise Gone
     if last != b"\n":
         target.write(b"\n")
         written += 1
     return written
+
+
+def _chunk(answer: http.client.HTTPResponse) -> bytes:
+    try:
+        return answer.read(_CHUNK)
+    except (OSError, http.client.HTTPException) as error:
+        raise Gone from error
 
 
 class AnswerTooLarge(Exception):
