@@ -63,10 +63,7 @@ def layout(
         "architecture": ARCHITECTURE,
         "os": "linux",
         "config": config or {},
-        "rootfs": {
-            "type": "layers",
-            "diff_ids": [f"sha256:{hashlib.sha256(tar).hexdigest()}" for tar in tars],
-        },
+        "rootfs": {"type": "layers", "diff_ids": digests},
     }
     manifest = {
         "schemaVersion": 2,

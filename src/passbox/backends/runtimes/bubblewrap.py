@@ -122,7 +122,7 @@ class BubblewrapRuntime:
                 cleanup.callback(os.close, descriptor)
             plan = _plan(spec, placed, binary, group, passed)
             process = _spawn(plan, passed)
-            sandbox = ShepherdedSandbox(process, ours, events)
+            sandbox = ShepherdedSandbox(process, ours, events, group)
             sandbox.await_start()
             cleanup.pop_all()
         for descriptor in passed:

@@ -1,6 +1,7 @@
 """The service's handle on a sandbox that a shepherd looks after.
 
-Knows the shepherd's two sockets; must not know namespaces or cgroups. Safe to use from several threads.
+Knows the shepherd's two sockets; must not know namespaces or how a sandbox is made. Safe to use from
+several threads.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import threading
 import time
 
 from passbox.backends.runtimes.base import Cause, Exit
+from passbox.backends.runtimes.cgroup import Group
 from passbox.backends.runtimes.handover import receive_connection
 from passbox.errors import Misconfigured
 
@@ -23,9 +25,10 @@ class ShepherdedSandbox:
     """A started process tree (base.Sandbox)."""
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", control: socket.socket, events: socket.socket
+        self, process: "subprocess.Popen[bytes]", control: socket.socket, events: socket.socket, group: Group
     ) -> None:
         self._process = process
+        self._group = group
         self._control = control
         self._events = events
         self._requests = threading.Lock()
@@ -93,6 +96,7 @@ class ShepherdedSandbox:
     def _finish(self, data: bytes) -> None:
         report = json.loads(data).get("exit") if data else None
         if report is None:  # the shepherd was killed, and with it everything that it looked after
+            self._sweep()
             self._exit = Exit(Cause.KILLED, 137, time.monotonic() - self._began)
         else:
             self._exit = Exit(
@@ -104,6 +108,14 @@ class ShepherdedSandbox:
                 detail=report["detail"],
             )
         self._close()
+
+    def _sweep(self) -> None:
+        """What the shepherd does at its end, where it did not get there itself."""
+        deadline = time.monotonic() + _MARGIN_SECONDS
+        while self._group.processes() and time.monotonic() < deadline:
+            self._group.kill()
+            time.sleep(0.002)
+        self._group.remove()
 
     def _close(self) -> None:
         self._process.wait()

@@ -131,6 +131,7 @@ class UnsafeProcess:
         self._ending = threading.Lock()
         self._plan = _plan(spec, _place(spec, home))
         self._began = time.monotonic()
+        self._written = (spec.log or Path(os.devnull)).open("wb")
         self._log_end, self._log = os.pipe()
         self._process: subprocess.Popen[bytes] | None = None
         self._started = threading.Event()
@@ -142,8 +143,7 @@ class UnsafeProcess:
 
     def _drain(self) -> None:
         left = self._spec.limits.log_bytes
-        target = self._spec.log or Path(os.devnull)
-        with target.open("wb") as log, os.fdopen(self._log_end, "rb", buffering=0) as source:
+        with self._written as log, os.fdopen(self._log_end, "rb", buffering=0) as source:
             while chunk := source.read(1 << 16):
                 if left > 0:
                     log.write(chunk[:left] + (_NOTE if len(chunk) > left else b""))
