@@ -15,6 +15,8 @@ import uvicorn
 from passbox import telemetry
 from passbox.errors import Misconfigured
 from passbox.settings import Settings
+from passbox.wire.app import Limits
+from passbox.wire.protocol import http_protocol
 
 _log = structlog.get_logger(__name__)
 _spawn = multiprocessing.get_context("spawn")
@@ -49,6 +51,8 @@ def run(
     endpoint = f"{scheme}://{f'[{bound[0]}]' if ':' in bound[0] else bound[0]}:{bound[1]}"
     config = uvicorn.Config(
         app,
+        http=http_protocol(Limits()),
+        ws="none",
         log_config=None,
         access_log=False,
         lifespan="on",

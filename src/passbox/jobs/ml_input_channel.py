@@ -41,7 +41,7 @@ def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
             sql["queryString"], sql.get("parameters", {}), schemas.tables(tx, collaboration), purpose
         )
     except QueryRefused as refusal:
-        raise JobFailed("MALFORMED_QUERY", refusal.message) from refusal
+        raise JobFailed("MALFORMED_QUERY", f"{refusal.rule}: {refusal.message}") from refusal
     return Plan(
         query=query,
         tables=_files(tx, collaboration, query, tools),

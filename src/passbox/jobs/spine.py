@@ -48,8 +48,8 @@ def walk(
 ) -> None:
     """Walks a claimed job to its end.
 
-    checkpoint: called with a step's name when that step is about to happen, and with `name.done` after it;
-    tests end the process there. Raises Cancelled when the job was called off, LeaseLost when another worker
+    checkpoint: called with the name of what is about to happen, or has just happened; tests end the process
+    there. Raises Cancelled when the job was called off, LeaseLost when another worker
     has it, NotYet was put back; every other exception is a fault of ours.
     """
     kind = kinds[job.kind]
@@ -61,8 +61,8 @@ def walk(
             case "post":
                 job = _post(database, job)
             case "deliver":
-                job = _deliver(database, tools, job)
-        checkpoint(f"{job.step}.next")
+                job = _deliver(database, tools, job, checkpoint)
+        checkpoint(f"before {job.step}")
 
 
 def abandon(database: Database, tools: Tools, job: Job, status: str, code: str, message: str) -> None:
@@ -151,7 +151,7 @@ def _post(database: Database, job: Job) -> Job:
         return jobs.advance(tx, job, "deliver")
 
 
-def _deliver(database: Database, tools: Tools, job: Job) -> Job:
+def _deliver(database: Database, tools: Tools, job: Job, checkpoint: Checkpoint) -> Job:
     """Files go where they belong, then the resource comes to rest. All of it may happen again."""
     outcome = job.outcome or {}
     staging = _staging(tools, job)
@@ -170,6 +170,7 @@ def _deliver(database: Database, tools: Tools, job: Job) -> Job:
         tools.objects.publish(text["account"], text["group"], text["stream"], staging / text["path"])
     if outcome["kept"] is not None and (staging / outcome["kept"]).exists():
         _keep(staging / outcome["kept"], tools.kept(resource))
+    checkpoint("delivered")
     with database.write() as tx:
         body: dict[str, Any] = {
             **outcome["fields"],

@@ -63,8 +63,9 @@ def _check_query(call: Call, source: Params, association: str) -> None:
     try:
         approve(sql["queryString"], sql.get("parameters", {}), tables, purpose)
     except QueryRefused as refusal:
+        message = f"{refusal.rule}: {refusal.message}"
         raise ValidationException(
-            refusal.message, fields=[(f"{place}.queryString", refusal.message)], reason="INVALID_QUERY"
+            message, fields=[(f"{place}.queryString", message)], reason="INVALID_QUERY"
         ) from refusal
 
 
