@@ -7,17 +7,19 @@ import contextlib
 import json
 import os
 import platform
+import re
 import secrets
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from lib.runtime import MEMORY, Bench, probe, processes_with
+from lib.runtime import MEMORY, ROOT, Bench, poll, probe, processes_with
 from lib.runtime_probes import CALLER, CALLS, PERHAPS_ABSENT, PROGRAMS
-from passbox.backends.runtimes.base import Cause, Isolation
+from passbox.backends.runtimes.base import Cause, Isolation, Root
 from passbox.backends.runtimes.bubblewrap import BubblewrapRuntime
 from passbox.backends.runtimes.unsafe import UnsafeRuntime
 
@@ -126,6 +128,36 @@ def test_a_program_is_refused_inside(bench, host, name):
 @pytest.mark.parametrize("name", [name for name, (_, through) in PROGRAMS.items() if through])
 def test_the_same_program_gets_through_outside(tmp_path, host, name):
     assert Bench(UnsafeRuntime(), tmp_path).run(probe(PROGRAMS[name][0]), *host).log == "reached\n"
+
+
+def test_only_what_was_granted_is_in_sight(bench, tmp_path):
+    (tmp_path / "prefix").mkdir()  # under the host's /tmp, which is the sandbox's own inside
+    (tmp_path / "prefix/program").write_text("seen")
+    code = """
+    import os, sys
+    print(open(sys.argv[1] + "/prefix/program").read(), os.listdir(sys.argv[1]), sorted(os.listdir("/")))
+    """
+    root = Root(prefixes=(*ROOT.prefixes, tmp_path / "prefix"))
+    top = {
+        "bin",
+        "dev",
+        "etc",
+        "lib",
+        "lib32",
+        "lib64",
+        "libx32",
+        "proc",
+        "run",
+        "sbin",
+        "sys",
+        "tmp",
+        "usr",
+        "var",
+    }
+    top |= {Path(prefix).parts[1] for prefix in ROOT.prefixes}
+    seen, names, found = bench.run(code, str(tmp_path), root=root).log.split(maxsplit=2)
+    assert (seen, names) == ("seen", "['prefix']")
+    assert set(re.findall(r"'(\w+)'", found)) <= top
 
 
 def test_what_the_kernel_says_about_a_process_inside(bench):
@@ -338,6 +370,43 @@ def test_a_storm_of_forks_ends_with_its_job(bench):
     sandbox.kill(0.2)
     assert time.monotonic() - began < 2.2
     assert not processes_with(mark)
+
+
+def test_a_port_that_never_answers_does_not_delay_the_end(bench):
+    sandbox = bench.start(
+        """
+        import socket, time
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 8080))
+        listener.listen(0)
+        print("listening", flush=True)
+        time.sleep(60)
+        """
+    )
+    bench.said("listening")
+    with contextlib.ExitStack() as stack:
+        for _ in poll("connections are taken without end"):
+            try:
+                stack.enter_context(sandbox.connect(8080, timeout=0.2))
+            except TimeoutError:
+                break
+        failures = []
+        waiting = threading.Thread(target=lambda: failures.append(_failure(sandbox, 8080)))
+        waiting.start()
+        time.sleep(0.1)
+        began = time.monotonic()
+        assert sandbox.kill().cause is Cause.KILLED
+        assert time.monotonic() - began < 2
+        waiting.join(2)
+        assert isinstance(failures[0], RuntimeError)
+
+
+def _failure(sandbox, port) -> Exception:
+    try:
+        sandbox.connect(port, timeout=30)
+    except Exception as error:
+        return error
+    raise AssertionError
 
 
 def test_signals_to_everybody_stay_inside(bench):

@@ -207,7 +207,7 @@ def _plan(
 def _spawn(plan: dict[str, Any], passed: list[int]) -> "subprocess.Popen[bytes]":
     descriptor = os.memfd_create("plan", os.MFD_CLOEXEC)
     with os.fdopen(descriptor, "w+b") as file:
-        file.write(json.dumps(plan).encode("utf-8", "surrogateescape"))
+        file.write(json.dumps(plan).encode())
         file.seek(0)
         return subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _BOOT, _SOURCE],

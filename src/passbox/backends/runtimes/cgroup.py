@@ -49,7 +49,7 @@ def _makedir(path: str) -> bool:
 class Group:
     """The cgroup directories of one job: {controller: directory}, with "v2" for the unified one.
 
-    Plain strings, so that it crosses to the shepherd as JSON.
+    Plain strings, so that it crosses to the shepherd.
     """
 
     def __init__(self, directories: Mapping[str, str]) -> None:

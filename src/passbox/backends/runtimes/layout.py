@@ -86,6 +86,8 @@ def lay_out(spec: SandboxSpec) -> Layout:
         "--cap-drop", "ALL", "--uid", str(UID), "--gid", str(GID), "--hostname", HOST_NAME, "--clearenv",
     ]  # fmt: skip
     for name, value in spec.environment.items():
+        if not name or "=" in name:
+            raise ValueError(f"{name!r} cannot be the name of a variable")
         layout.arguments += ["--setenv", name, value]
     targets = [_clean(mount.target) for mount in spec.mounts] + [_clean(out.target) for out in spec.outputs]
     if len(set(targets)) < len(targets):

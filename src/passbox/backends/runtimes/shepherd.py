@@ -1,7 +1,7 @@
 """The process beside every sandbox: it stages, starts, watches, ends and reports one tree of processes.
 
 Run by the runtime as a program of its own, so it is single-threaded (namespaces want that), survives the
-service's threads, and ends the tree when the service dies. It reads its plan (JSON, see `bubblewrap.py`) from
+service's threads, and ends the tree when the service dies. It reads its plan (see `bubblewrap.py`) from
 standard input, answers requests on the control socket and reports on the events socket:
 
     {"started": pid} or {"failed": text}      then      {"exit": {cause, status, seconds, ...}}
@@ -14,6 +14,8 @@ that with the shepherd, and the shepherd ends it when the service's end of the c
 process ends.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os
@@ -23,11 +25,14 @@ import signal
 import socket
 import sys
 import time
-from typing import Any
 
 from passbox.backends.runtimes import attest, linux, staging
 from passbox.backends.runtimes.cgroup import Group
 from passbox.backends.runtimes.handover import serve_connection
+
+TYPE_CHECKING = False  # importing typing would cost every start milliseconds
+if TYPE_CHECKING:
+    from typing import Any
 
 _TICK = 0.1
 _START_SECONDS = 20.0
@@ -107,11 +112,7 @@ class Shepherd:
             for source, target in ((null, 0), (log, 1), (log, 2)):
                 os.dup2(source, target)
             given = {**inherited, "--seccomp": self.plan["seccomp"], "--args": self.plan["args"]}
-            kept = sorted(given.values())
-            for low, high in zip([2, *kept], [*kept, 1 << 16], strict=True):
-                os.closerange(low + 1, high)
-            for descriptor in kept:
-                os.set_inheritable(descriptor, True)
+            _keep_only({0, 1, 2, *given.values()})
             words = [word for name, descriptor in given.items() for word in (name, str(descriptor))]
             os.umask(0o022)
             for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these, and exec would pass it on
@@ -358,6 +359,13 @@ class Shepherd:
             "peak_memory_bytes": self.group.peak_memory_bytes() or self.peak or None,
             "detail": detail,
         }
+
+
+def _keep_only(kept: set[int]) -> None:
+    """Lets these descriptors and no other survive the coming exec."""
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # the listing's own is gone by now
+            os.set_inheritable(descriptor, descriptor in kept)
 
 
 def _limit(which: int, soft: int, hard: int) -> None:

@@ -4,12 +4,17 @@ Knows mount and tmpfs; must not know bubblewrap or how a job is judged. Everythi
 process of the namespace, so a crash leaves no mount behind. Light enough for the shepherd to import.
 """
 
+from __future__ import annotations
+
 import os
 import stat
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from passbox.backends.runtimes import linux
+
+TYPE_CHECKING = False  # see shepherd.py
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 _STAGE_OPTIONS = "mode=0755,size=16m"
 _DEPTH = 100
@@ -49,7 +54,7 @@ def stage(where: str, plan: Mapping[str, Any], uid: int, gid: int, privileged: b
         _writable(f"{where}/{item['name']}", item, uid, gid)
 
 
-def _bind(descriptor: int, target: str, lent: "_Lent | None") -> None:
+def _bind(descriptor: int, target: str, lent: _Lent | None) -> None:
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):
         os.makedirs(target, exist_ok=True)
     else:
@@ -167,7 +172,7 @@ class _Copy:
         for entry in os.scandir(source):
             self._entry(entry, f"{target}/{entry.name}", depth)
 
-    def _entry(self, entry: "os.DirEntry[str]", copy: str, depth: int) -> None:
+    def _entry(self, entry: os.DirEntry[str], copy: str, depth: int) -> None:
         status = entry.stat(follow_symlinks=False)
         if status.st_ino in self.seen:
             os.link(self.seen[status.st_ino], copy, follow_symlinks=False)
