@@ -8,6 +8,7 @@ the query's own text. What fails later may carry values of somebody's rows and i
 """
 
 import importlib
+import socket
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 VALUE_FAILED = (
     "The query could not compute a value under Spark's ANSI rules: a division by zero, a number out of "
-    "range, or a text that does not fit the type it is cast to. Use try_cast, try_divide, try_add or nullif where "
-    "that may happen."
+    "range, or a text that does not fit the type it is cast to. Use try_cast, try_divide, try_add or "
+    "nullif where that may happen."
 )
 FILE_FAILED = (
     "A CSV file of one of the tables holds a value that does not fit its column's type, or a row whose "
@@ -30,6 +31,7 @@ _MODULES = (
     "pyarrow.compute",
     "pyarrow.csv",
     "pyarrow.parquet",
+    "passbox.backends.engines.http2",
     "pyspark.sql.connect.session",
     "pyspark.sql.pandas.types",
 )
@@ -43,12 +45,12 @@ def preload() -> None:
 
 
 class Session:
-    """One session with a server that is dialled at `address` (gRPC's form, for example `unix:/path`)."""
+    """One session with a server behind a connected socket, which it owns."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, stream: socket.socket) -> None:
         from pyspark.sql.connect.session import SparkSession
 
-        self._spark = SparkSession(_builder(address), userId="passbox")
+        self._spark = SparkSession(_builder(stream), userId="passbox")
         # The server is ours alone and one hop away: if it fails it is gone, and to try again would only wait.
         self._spark.client.set_retry_policies([])
         # Reattaching makes the server keep what it has sent.
@@ -100,31 +102,22 @@ class Session:
         self._spark.client.close()
 
 
-def _builder(address: str) -> Any:
+def _builder(stream: socket.socket) -> Any:
     from pyspark.sql.connect.client.core import ChannelBuilder
 
-    class Dial(ChannelBuilder):
+    from passbox.backends.engines.http2 import Channel
+
+    class Given(ChannelBuilder):
+        """A channel over a socket that is connected already."""
+
         def toChannel(self) -> Any:
-            return self._insecure_channel(address)
+            return Channel(stream)
 
         @property
         def host(self) -> str:
             return "localhost"
 
-    return Dial(
-        [
-            # Identity only. Left to itself the server gzips every batch: 4 times the CPU of the demo's query.
-            ("grpc.compression_enabled_algorithms_bitset", 1),
-            (
-                "grpc.default_authority",
-                "localhost",
-            ),  # the path of a socket is no authority to an HTTP/2 server
-            ("grpc.enable_http_proxy", 0),
-            ("grpc.enable_retries", 0),
-            # A batch of 8,192 rows may be larger than any fixed limit; the sandbox limits what is sent.
-            ("grpc.max_receive_message_length", -1),
-        ]
-    )
+    return Given()
 
 
 def _quoted(name: str) -> str:

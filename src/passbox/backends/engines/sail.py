@@ -1,7 +1,7 @@
 """The embedded engine: Sail (Rust, speaks Spark Connect), one sealed server per run.
 
 The server runs in a sandbox that holds Python, Sail, the files of the plan's tables and nothing else. The
-client stays in the calling process and reaches the server through the sandbox's hand-over (`bridge`). The
+client stays in the calling process and reaches the server through the sandbox's hand-over (`http2`). The
 rows come back as an Arrow stream and go to files by our own `writer`. Knows runtimes only by their contract;
 must not know accounts, catalogs or rules.
 
@@ -10,6 +10,7 @@ Whoever cancels kills the calling process: the sandbox dies with it.
 
 import contextlib
 import math
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Literal
 from passbox.analysis.plan import ApprovedPlan
 from passbox.backends.engines import connect, writer
 from passbox.backends.engines.base import Resources, TableFiles, Written
-from passbox.backends.engines.bridge import Bridge
 from passbox.backends.runtimes.base import Cause, Exit, Limits, Mount, Root, Runtime, Sandbox, SandboxSpec
 from passbox.errors import JobFailed
 
@@ -67,10 +67,8 @@ class Sail:
         begun = time.monotonic()
         sandbox = self._runtime.start(_spec(plan, tables, resources, log))
         try:
-            with Bridge(scratch / "engine", lambda: sandbox.connect(PORT)) as bridge:
-                _await(sandbox)
-                attempt = _Attempt(plan, tables, destination, format, self._options, progress)
-                counted, ready = attempt.run(bridge.address)
+            attempt = _Attempt(plan, tables, destination, format, self._options, progress)
+            counted, ready = attempt.run(_await(sandbox))
             seconds = time.monotonic() - ready
             ended = sandbox.kill()
         except Exception as error:
@@ -139,13 +137,12 @@ def _paths(number: int, table: TableFiles) -> list[str]:
     return [f"/data/{number}/{index:05d}.{table.format}" for index in range(len(table.files))]
 
 
-def _await(sandbox: Sandbox) -> None:
-    """Returns once the server listens. Raises RuntimeError if it ends first or never does."""
+def _await(sandbox: Sandbox) -> socket.socket:
+    """A connection to the server, once it listens. Raises RuntimeError if it ends first or never does."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(ConnectionRefusedError):
-            sandbox.connect(PORT).close()
-            return
+            return sandbox.connect(PORT)
         if sandbox.wait(0.005) is not None:
             raise RuntimeError("the engine ended while it started")
     raise RuntimeError(f"the engine did not listen within {START_SECONDS:.0f} s")
@@ -169,9 +166,9 @@ class _Attempt:
         self._destination, self._format, self._options = destination, format, options
         self._progress = progress
 
-    def run(self, address: str) -> tuple[writer.Counted, float]:
+    def run(self, stream: socket.socket) -> tuple[writer.Counted, float]:
         """What was written, and when (monotonic seconds) the server had answered its first call."""
-        session = connect.Session(address)
+        session = connect.Session(stream)
         phase = "start"
         try:
             session.prepare()
