@@ -8,7 +8,7 @@ must not know accounts, catalogs or rules.
 Whoever cancels kills the calling process: the sandbox dies with it.
 """
 
-import contextlib
+import json
 import math
 import socket
 import sys
@@ -26,10 +26,15 @@ from passbox.errors import JobFailed
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PORT = 15002
-SERVER = f"""\
+# The server says on its first line which port it got and where it sees the file it is asked about: a runtime
+# without a seal has neither a network nor a file system of its own.
+SERVER = """\
+import json, sys, threading
 from pysail.spark import SparkConnectServer
-SparkConnectServer("127.0.0.1", {PORT}).start(background=False)
+server = SparkConnectServer("127.0.0.1", 0)
+server.start(background=True)
+print(json.dumps([server.listening_address[1], *sys.argv[1:]]), flush=True)
+threading.Event().wait()
 """
 START_SECONDS = 30.0
 # How often members hear of a query that runs on.
@@ -68,7 +73,7 @@ class Sail:
         sandbox = self._runtime.start(_spec(plan, tables, resources, log))
         try:
             attempt = _Attempt(plan, tables, destination, format, self._options, progress)
-            counted, ready = attempt.run(_await(sandbox))
+            counted, ready = attempt.run(*_await(sandbox, log))
             seconds = time.monotonic() - ready
             ended = sandbox.kill()
         except Exception as error:
@@ -111,7 +116,7 @@ def _spec(
         "SAIL_RUNTIME__TEMPORARY_FILES__MAX_SIZE": str(temporary),
     }
     return SandboxSpec(
-        arguments=(sys.executable, "-I", "-c", SERVER),
+        arguments=(sys.executable, "-I", "-c", SERVER, *(mount.target for mount in mounts[:1])),
         root=Root(prefixes=_prefixes()),
         limits=Limits(
             memory_bytes=resources.memory_bytes,
@@ -137,15 +142,25 @@ def _paths(number: int, table: TableFiles) -> list[str]:
     return [f"/data/{number}/{index:05d}.{table.format}" for index in range(len(table.files))]
 
 
-def _await(sandbox: Sandbox) -> socket.socket:
-    """A connection to the server, once it listens. Raises RuntimeError if it ends first or never does."""
+def _await(sandbox: Sandbox, log: Path) -> tuple[socket.socket, str]:
+    """A connection to the server once it listens, and what its paths of files begin with.
+
+    Raises RuntimeError if it ends first or never listens.
+    """
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        with contextlib.suppress(ConnectionRefusedError):
-            return sandbox.connect(PORT)
-        if sandbox.wait(0.005) is not None:
+        first, end, _ = log.read_text(errors="replace").partition("\n") if log.exists() else ("", "", "")
+        if end:
+            port, *seen = json.loads(first)
+            return sandbox.connect(port), _root(seen)
+        if sandbox.wait(0.002) is not None:
             raise RuntimeError("the engine ended while it started")
     raise RuntimeError(f"the engine did not listen within {START_SECONDS:.0f} s")
+
+
+def _root(seen: list[str]) -> str:
+    """What stands before /data/0/… in the path that the server sees."""
+    return seen[0].rpartition("/data/")[0] if seen else ""
 
 
 class _Attempt:
@@ -166,7 +181,7 @@ class _Attempt:
         self._destination, self._format, self._options = destination, format, options
         self._progress = progress
 
-    def run(self, stream: socket.socket) -> tuple[writer.Counted, float]:
+    def run(self, stream: socket.socket, root: str) -> tuple[writer.Counted, float]:
         """What was written, and when (monotonic seconds) the server had answered its first call."""
         session = connect.Session(stream)
         phase = "start"
@@ -176,7 +191,7 @@ class _Attempt:
             phase = "analysis"
             for number, name in enumerate(self._plan.tables):
                 table = self._tables[name]
-                paths = _paths(number, table)
+                paths = [root + path for path in _paths(number, table)]
                 session.register(name, table.columns, self._plan.columns[name], table.format, paths)
             self._progress("running the query")
             schema, batches = session.query(self._plan)
