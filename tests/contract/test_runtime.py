@@ -1,5 +1,6 @@
 """The exam of every runtime, sealed or not: what the contract in base.py promises to an honest program."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -191,6 +192,24 @@ def test_connect_gives_a_socket_to_a_port_inside(bench, unused_port):
     sandbox.kill()
     with pytest.raises(RuntimeError):
         sandbox.connect(unused_port)
+
+
+def test_a_connection_ends_with_the_program(bench, unused_port):
+    code = """
+    import socket, sys, time
+    listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+    print("listening", flush=True)
+    kept = listener.accept()
+    time.sleep(60)
+    """
+    sandbox = bench.start(code, str(unused_port))
+    bench.said("listening")
+    with sandbox.connect(unused_port) as taken, sandbox.connect(unused_port) as waiting:
+        sandbox.kill()
+        for stream in (taken, waiting):
+            stream.settimeout(10)
+            with contextlib.suppress(ConnectionResetError):
+                assert stream.recv(1) == b""
 
 
 def test_many_threads_may_use_one_runtime_and_one_sandbox(bench, unused_port):
