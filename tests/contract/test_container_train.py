@@ -4,8 +4,8 @@ import json
 import tarfile
 
 import pytest
-from lib.container import OWNER, RECEIVER, RUNNER, TRAIN, Room, log, said
 
+from lib.container import OWNER, RECEIVER, RUNNER, TRAIN, Room, log, said
 from passbox.backends.runtimes.base import Isolation
 from passbox.backends.runtimes.bubblewrap import BubblewrapRuntime
 from passbox.disclosure.messages import WITHHELD
@@ -165,7 +165,7 @@ def test_channels_cannot_be_written(room):
     assert "Read-only file system" in log(result)
 
 
-# -- failures -------------------------------------------------------------------------------------------------
+# -- failures -----------------------------------------------------------------------------------------------
 
 FAIL = """
     open("/opt/ml/output/failure", "w").write("no column late_by\\nrow 7 is bad" + "x" * 2000)
@@ -274,7 +274,7 @@ def test_artifacts_that_trick(room, trick, place):
     assert not (result.output.log.parent / "data").exists()
 
 
-# -- what must still stand ------------------------------------------------------------------------------------
+# -- what must still stand ----------------------------------------------------------------------------------
 
 
 def leave(room, account):

@@ -68,6 +68,7 @@ class Room:
 
     def __init__(self, home: Path, runtime: Runtime) -> None:
         self.home = home
+        (home / "accounts").mkdir()
         self.database = Database(home / "db.sqlite")
         self.images = ImageStore(home / "images")
         self.objects = Objects(home / "accounts")

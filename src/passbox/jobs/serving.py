@@ -140,20 +140,21 @@ class _Connection(http.client.HTTPConnection):
         super().__init__("localhost", PORT)
         self._sandbox = sandbox
         self.seconds = seconds
+        self._stream: socket.socket | None = None
 
     def connect(self) -> None:
         try:
-            self.sock = self._sandbox.connect(PORT, timeout=self.seconds)
+            self.sock = self._stream = self._sandbox.connect(PORT, timeout=self.seconds)
         except RuntimeError as error:  # the sandbox has ended
             raise ConnectionResetError(str(error)) from error
 
     def cut(self, late: threading.Event) -> None:
         """Ends the exchange from another thread: whoever reads or writes then meets the end."""
         late.set()
-        stream = self.sock
-        if stream is not None:
+        # not `sock`, which http.client lets go of as soon as it expects the server to close
+        if self._stream is not None:
             with contextlib.suppress(OSError):
-                stream.shutdown(socket.SHUT_RDWR)
+                self._stream.shutdown(socket.SHUT_RDWR)
 
 
 def _copy(answer: http.client.HTTPResponse, target: BinaryIO, most_bytes: int) -> int:

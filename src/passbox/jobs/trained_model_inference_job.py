@@ -27,7 +27,7 @@ from passbox.state.resources import Resource
 
 LONGEST_SECONDS = 25 * 3600  # as documented for inference jobs
 _CONTENT_TYPE = "text/csv"
-_ENDING_SECONDS = 5.0
+_ENDING_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
