@@ -48,19 +48,18 @@ class PageTokens:
     def _sign(self, listing: str, body: bytes) -> bytes:
         return hmac.new(self._secret, listing.encode() + b"\0" + body, hashlib.sha256).digest()[:16]
 
-    def issue(self, listing: str, created: float, identifier: str) -> str:
-        """The token for the rows after (created, identifier)."""
-        body = orjson.dumps([created, identifier])
+    def issue(self, listing: str, sequence: int) -> str:
+        """The token for the rows after the one with this sequence number."""
+        body = orjson.dumps(sequence)
         return base64.urlsafe_b64encode(self._sign(listing, body) + body).decode()
 
-    def read(self, listing: str, token: str) -> tuple[float, str]:
-        """(created, identifier) of the last row seen; ValidationException for a token that is not ours."""
+    def read(self, listing: str, token: str) -> int:
+        """The sequence number of the last row seen; ValidationException for a token that is not ours."""
         try:
             raw = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
             if not hmac.compare_digest(raw[:16], self._sign(listing, raw[16:])):
                 raise ValueError("signature")
-            created, identifier = orjson.loads(raw[16:])
+            return int(orjson.loads(raw[16:]))
         except ValueError:
             text = "nextToken is not a token of this listing; start again without it."
             raise ValidationException(text, fields=[("nextToken", text)]) from None
-        return float(created), str(identifier)

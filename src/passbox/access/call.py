@@ -99,8 +99,7 @@ class Call:
         )
         output: dict[str, Any] = {key: [project(row) for row in rows[:limit]]}
         if len(rows) > limit:
-            last = rows[limit - 1]
-            output["nextToken"] = self.room.tokens.issue(listing, last.created, last.id)
+            output["nextToken"] = self.room.tokens.issue(listing, rows[limit - 1].sequence)
         return output
 
 

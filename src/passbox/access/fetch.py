@@ -56,9 +56,12 @@ def of_membership(call: Call, kind: str, identifier: str) -> Resource:
 
 
 def of_collaboration(call: Call, kind: str, identifier: str) -> Resource:
-    """A resource that some member brought into the call's collaboration, by identifier or ARN."""
+    """A resource that an active member brought into the call's collaboration, by identifier or ARN."""
     found = _one(call, kind, identifier)
     if found is None or found.collaboration != call.collaboration.id:
+        missing(kind, identifier)
+    owner = resources.get(call.tx, "member", f"{found.collaboration}/{found.account}")
+    if owner is None or owner.status != "ACTIVE":
         missing(kind, identifier)
     return found
 

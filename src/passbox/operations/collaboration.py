@@ -76,9 +76,8 @@ def create_collaboration(call: Call, params: Params) -> Output:
         body={key: value for key, value in body.items() if value is not None},
     )
     resources.add(call.tx, collaboration)
-    for position, member in enumerate(named):
-        # a microsecond apart, so that the members keep the order in which they were named
-        add_member(call.tx, collaboration, member, now + position * 1e-6)
+    for member in named:
+        add_member(call.tx, collaboration, member, now)
     return {"collaboration": record(call, collaboration)}
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, TypedDict, Unpack
 
 import orjson
-from sqlalchemy import Select, and_, bindparam, delete, false, func, insert, or_, select, update
+from sqlalchemy import Select, bindparam, delete, false, func, insert, or_, select, update
 
 from passbox import names
 from passbox.errors import ConflictException
@@ -21,7 +21,10 @@ from passbox.state.tables import resource as table
 
 @dataclass(frozen=True)
 class Resource:
-    """A row. Times in seconds since the epoch; `body` must not be changed in place: see `update`."""
+    """A row. Times in seconds since the epoch; `body` must not be changed in place: see `change`.
+
+    sequence: the order in which rows were committed, given by the database; pages go by it
+    """
 
     kind: str
     id: str
@@ -35,6 +38,7 @@ class Resource:
     name: str | None = None
     status: str | None = None
     version: int = 1
+    sequence: int = 0
     body: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -50,7 +54,7 @@ class Filters(TypedDict, total=False):
     name: str
 
 
-_COLUMNS = [column.name for column in table.columns]
+_COLUMNS = [column.name for column in table.columns if column.name != "sequence"]
 _INSERT = Statement(insert(table))
 _DELETE = Statement(
     delete(table).where(table.c.id == bindparam("row_id"), table.c.version == bindparam("row_version"))
@@ -79,14 +83,11 @@ def _select(
         one_of = [table.c[name] == bindparam(f"{name}_{index}") for index in range(number)]
         statement = statement.where(or_(false(), *one_of))
     if paged:
-        created: Any = bindparam("after_created")
-        later = and_(table.c.created == created, table.c.id > bindparam("after_id"))
-        # the first, implied, bound lets the index seek to the page instead of scanning to it
-        statement = statement.where(table.c.created >= created, or_(table.c.created > created, later))
+        statement = statement.where(table.c.sequence > bindparam("after"))
     if counted:
         some = statement.with_only_columns(table.c.id).limit(bindparam("limit")).subquery()
         return Statement(select(func.count()).select_from(some))
-    return Statement(statement.order_by(table.c.created, table.c.id).limit(bindparam("limit")))
+    return Statement(statement.order_by(table.c.sequence).limit(bindparam("limit")))
 
 
 def add(tx: Transaction, resource: Resource) -> Resource:
@@ -118,18 +119,18 @@ def find(
     *,
     statuses: Iterable[str] | None = None,
     parents: Iterable[str] | None = None,
-    after: tuple[float, str] | None = None,
+    after: int | None = None,
     limit: int = 10_000,
     **filters: Unpack[Filters],
 ) -> list[Resource]:
     """Rows of a kind, oldest first, by equality on account, collaboration, membership, parent, arn or name.
 
-    statuses, parents: the row's must be among them. after: (created, id) of the last row of the page before.
+    statuses, parents: the row's must be among them. after: the sequence of the last row of the page before.
     """
     values: dict[str, Any] = {"kind": kind, "limit": limit, **filters}
     among = _among(values, status=statuses, parent=parents)
     if after is not None:
-        values["after_created"], values["after_id"] = after
+        values["after"] = after
     statement = _select(("kind", *sorted(filters)), among, after is not None, False)
     return [_row(row) for row in tx.rows(statement, values)]
 

@@ -44,9 +44,11 @@ access_key = Table(
 resource = Table(
     "resource",
     metadata,
-    Column("id", String, primary_key=True),
+    # SQLite's row number, so every index ends in it and gives its rows in the order of their commits
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),
     Column("kind", String, nullable=False),
-    Column("arn", String, nullable=False),
+    Column("arn", String, nullable=False, index=True),
     Column("account", String, nullable=False),
     Column("collaboration", String),
     Column("membership", String),
@@ -57,14 +59,13 @@ resource = Table(
     Column("updated", Float, nullable=False),
     Column("version", Integer, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    Index("resource_by_arn", "arn", "created", "id"),
-    Index("resource_by_name", "kind", "name", "created", "id"),
-    Index("resource_by_account", "kind", "account", "created", "id"),
+    Index("resource_by_name", "kind", "name"),
+    Index("resource_by_account", "kind", "account"),
     Index("resource_by_account_status", "kind", "account", "status"),
-    Index("resource_by_collaboration", "kind", "collaboration", "created", "id"),
-    Index("resource_by_membership", "kind", "membership", "created", "id"),
+    Index("resource_by_collaboration", "kind", "collaboration"),
+    Index("resource_by_membership", "kind", "membership"),
     Index("resource_by_membership_status", "kind", "membership", "status"),
-    Index("resource_by_parent", "kind", "parent", "created", "id"),
+    Index("resource_by_parent", "kind", "parent"),
 )
 
 event = Table(
