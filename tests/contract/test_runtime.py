@@ -250,6 +250,7 @@ def test_a_dead_supervisor_ends_everything(runtime, tmp_path):
     supervisor = subprocess.Popen(
         [sys.executable, "-c", _SUPERVISOR, type(runtime).__module__, type(runtime).__name__, mark],
         stdout=subprocess.PIPE,
+        env={"TMPDIR": str(tmp_path)},
         cwd=Path(__file__).parents[1],
     )
     with supervisor:

@@ -42,7 +42,12 @@ class Root:
 
 @dataclass(frozen=True)
 class Mount:
-    """A host file or directory made visible, read-only, at `target`."""
+    """A host file or directory made visible, read-only, at `target`.
+
+    The process reads it as if it owned it, so files of the service may stay 0600 (where the file system or the
+    kernel, before 5.12, cannot do that, their own modes decide). Targets are normal absolute paths, and none of
+    /, /proc, /dev, /dev/shm, /tmp, /sys, /run; `start` raises ValueError for others and for missing sources.
+    """
 
     source: Path
     target: str
@@ -54,7 +59,8 @@ class Output:
 
     host:      an existing, empty host directory that receives the files
     target:    where the process sees it, for example /opt/ml/model
-    max_bytes, max_files: what it may hold; more is ENOSPC where the runtime can, DISK otherwise
+    max_bytes, max_files: what it may hold; more is ENOSPC where the runtime can, DISK otherwise. Outputs that
+               together fit half of limits.memory_bytes are held in memory and copied at the end
     disclosed: whether anything of it may leave the room at all; False means the service's own use
     """
 
