@@ -9,6 +9,7 @@ the query's own text. What fails later may carry values of somebody's rows and i
 
 import importlib
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -40,14 +41,24 @@ _MESSAGE_LIMIT = 500
 
 def preload() -> None:
     """Imports the client, for a worker to do once before it forks."""
-    for name in _MODULES:
-        importlib.import_module(name)
+    main = sys.modules["__main__"]
+    # pyspark takes a program without a file (`python -c`, a spawned worker) for its own doctests, and exits.
+    nameless = not hasattr(main, "__file__")
+    if nameless:
+        main.__file__ = "passbox"
+    try:
+        for name in _MODULES:
+            importlib.import_module(name)
+    finally:
+        if nameless:
+            del main.__file__
 
 
 class Session:
     """One session with a server behind a connected socket, which it owns."""
 
     def __init__(self, stream: socket.socket) -> None:
+        preload()
         from pyspark.sql.connect.session import SparkSession
 
         self._spark = SparkSession(_builder(stream), userId="passbox")

@@ -24,7 +24,7 @@ import hpack
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
-HEADER_TABLE_SIZE, ENABLE_PUSH, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = 1, 2, 4, 5
+ENABLE_PUSH, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = 2, 4, 5
 WINDOW = (1 << 31) - 1
 DEFAULT_WINDOW = 65535
 # How much may come before the server is told that it may send as much again.
@@ -105,8 +105,6 @@ class _Connection:
     def __init__(self, stream: socket.socket) -> None:
         self._socket = stream
         self._decoder = hpack.Decoder(max_header_list_size=HEADERS_LIMIT)
-        # The server is told to keep no table, so that a header means the same wherever it stands.
-        self._decoder.max_allowed_table_size = 0
         self._number = -1
         self._window = DEFAULT_WINDOW  # what may still be sent, on the connection …
         self._stream_window = DEFAULT_WINDOW  # … and on the call's stream
@@ -114,7 +112,6 @@ class _Connection:
         self._frame_size = 16384
         self._unacknowledged = 0
         wanted = {
-            HEADER_TABLE_SIZE: 0,
             ENABLE_PUSH: 0,
             INITIAL_WINDOW_SIZE: WINDOW,
             MAX_FRAME_SIZE: (1 << 24) - 1,

@@ -14,6 +14,7 @@ CSV, as written here:
 - Arrays, structs, maps, binary and intervals have no CSV form: refused before a byte is written.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -174,7 +175,9 @@ class Parts:
 
     def abandon(self) -> None:
         """Lets go of the open file after a failure; its half is the caller's to throw away."""
-        if self._file is not None:
+        if self._sink is not None:
+            with contextlib.suppress(Exception):
+                self._sink.close()  # or Arrow's writer would do it later, on a file that is closed
             self._file.close()
         self._sink = self._file = None
 

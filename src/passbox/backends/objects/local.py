@@ -59,16 +59,16 @@ class Local:
         targets = {key: (bucket, *prefix, *_segments(key, "key")) for key in sorted(files)}
         for target in targets.values():
             _limit("/".join(target[1:]))
-        with _opened(self._accounts, (account, "buckets")) as buckets:
-            for key, target in targets.items():
-                try:
+        try:
+            with _opened(self._accounts, (account, "buckets")) as buckets:
+                for key, target in targets.items():
                     _put(buckets, target, files[key])
-                except (NotADirectoryError, IsADirectoryError, FileExistsError) as error:
-                    raise ValidationException(
-                        f"{key!r} cannot be put under {uri!r}: a file or a link is where a folder must be, "
-                        "or the reverse.",
-                        detail=str(error),
-                    ) from None
+        except (NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+            raise ValidationException(
+                f"{uri!r} cannot be delivered to: a file or a link is where a folder must be, or a folder "
+                "where the file must be.",
+                detail=str(error),
+            ) from None
         return [f"s3://{'/'.join(target)}" for target in targets.values()]
 
     def publish(self, account: str, group: str, stream: str, file: Path) -> None:
@@ -139,10 +139,9 @@ def _put(buckets: int, target: tuple[str, ...], source: Path) -> None:
     with _opened(buckets, (_INCOMING,)) as incoming, _opened(buckets, target[:-1]) as folder:
         name = secrets.token_hex(8)
         try:
-            reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            with os.fdopen(reading, "rb") as original:
-                if not stat.S_ISREG(os.fstat(reading).st_mode):
-                    raise ValueError(f"{source} is not a file")
+            if not stat.S_ISREG(source.lstat().st_mode):
+                raise ValueError(f"{source} is not a file")
+            with source.open("rb") as original:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
                 with os.fdopen(os.open(name, flags, 0o600, dir_fd=incoming), "wb") as copy:
                     shutil.copyfileobj(original, copy, 1 << 20)
