@@ -44,9 +44,10 @@ class Root:
 class Mount:
     """A host file or directory made visible, read-only, at `target`.
 
-    The process reads it as if it owned it, so files of the service may stay 0600 (where the file system or the
-    kernel, before 5.12, cannot do that, their own modes decide). Targets are normal absolute paths, and none of
-    /, /proc, /dev, /dev/shm, /tmp, /sys, /run; `start` raises ValueError for others and for missing sources.
+    The process reads it as if it owned it, so files of the service may stay 0600 (where the file system or
+    the kernel, before 5.12, cannot do that, their own modes decide). Targets are normal absolute paths, and
+    none of /, /proc, /dev, /dev/shm, /tmp, /sys, /run; `start` raises ValueError for others and for sources
+    that do not exist.
     """
 
     source: Path
