@@ -165,33 +165,43 @@ def _fresh(directory: Path) -> Path:
     return directory
 
 
-def _median(run: Callable[[], Cost], repeats: int) -> Cost:
-    costs = [run() for _ in range(repeats + 1)][1:]  # the first warms caches
-    return Cost(statistics.median(c.wall for c in costs), statistics.median(c.cpu for c in costs))
+def _medians(runs: Mapping[str, Callable[[], Cost]], repeats: int) -> dict[str, Cost]:
+    """The median of each, taken in turns so that a busy moment of the machine meets all of them."""
+    turns = [{who: run() for who, run in runs.items()} for _ in range(repeats + 1)][1:]  # caches are warm
+    return {
+        who: Cost(
+            statistics.median(turn[who].wall for turn in turns),
+            statistics.median(turn[who].cpu for turn in turns),
+        )
+        for who in runs
+    }
 
 
-def measure(repeats: int = 5) -> dict[str, Any]:
-    """All figures of one run: medians in seconds, and ratios of CPU to Sail alone, starts taken off."""
+def _runs(query: str, format: str, tables: Mapping[str, TableFiles], work: Path, runtime: Runtime) -> Any:
+    runs = {
+        "passbox": lambda: ours(runtime, query, tables, format, work),
+        "sail": lambda: sail_alone(query, tables, format, work),
+    }
+    if find_spec("duckdb") and query != NOTHING:
+        runs["duckdb"] = lambda: duckdb(query, tables, format, work)
+    return runs
+
+
+def measure(repeats: int = 7) -> dict[str, dict[str, Cost]]:
+    """{start, csv, parquet} → {passbox, sail, duckdb} → medians of one run, starts taken off the queries."""
     connect.preload()
     runtime = BubblewrapRuntime()
-    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="bench-channel-") as name:
         work = Path(name)
         tables = prepare(work)
-        start = _median(lambda: ours(runtime, NOTHING, tables, "csv", work), repeats)
-        alone = _median(lambda: sail_alone(NOTHING, tables, "csv", work), repeats)
-        figures["start"] = {"passbox": vars(start), "sail": vars(alone)}
+        start = _medians(_runs(NOTHING, "csv", tables, work, runtime), repeats)
+        figures = {"start": start}
         for format in FORMATS:
-            mine = _median(lambda f=format: ours(runtime, QUERY, tables, f, work), repeats)
-            other = _median(lambda f=format: sail_alone(QUERY, tables, f, work), repeats)
-            row: dict[str, Any] = {
-                "passbox": {"wall": mine.wall - start.wall, "cpu": mine.cpu - start.cpu},
-                "sail": {"wall": other.wall - alone.wall, "cpu": other.cpu - alone.cpu},
+            whole = _medians(_runs(QUERY, format, tables, work, runtime), repeats)
+            figures[format] = {
+                who: Cost(cost.wall - start[who].wall, cost.cpu - start[who].cpu) if who in start else cost
+                for who, cost in whole.items()
             }
-            if find_spec("duckdb"):
-                row["duckdb"] = vars(_median(lambda f=format: duckdb(QUERY, tables, f, work), repeats))
-            row["ratio"] = row["passbox"]["cpu"] / row["sail"]["cpu"]
-            figures[format] = row
     return figures
 
 
@@ -199,11 +209,10 @@ def main() -> None:
     """Prints the figures as a table."""
     figures = measure()
     print(f"{'':22}{'wall s':>9}{'CPU s':>9}{'CPU / Sail':>12}")
-    for line, row in figures.items():
-        for who in ("passbox", "sail", "duckdb"):
-            if who in row:
-                ratio = row[who]["cpu"] / row["sail"]["cpu"]
-                print(f"{line + ' ' + who:22}{row[who]['wall']:9.3f}{row[who]['cpu']:9.3f}{ratio:12.2f}")
+    for line, costs in figures.items():
+        for who, cost in costs.items():
+            ratio = cost.cpu / costs["sail"].cpu
+            print(f"{line + ' ' + who:22}{cost.wall:9.3f}{cost.cpu:9.3f}{ratio:12.2f}")
 
 
 if __name__ == "__main__":
