@@ -123,6 +123,7 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
 
 def _variables(plan: Plan) -> dict[str, str]:
     return {
+        "SM_MODEL_DIR": container.MODEL,  # not SageMaker's here, but a server need not know where it runs
         "SAGEMAKER_BATCH": "true",
         "SAGEMAKER_MAX_PAYLOAD_IN_MB": str(plan.payload_mb),
         "SAGEMAKER_BATCH_STRATEGY": "MULTI_RECORD",
