@@ -193,13 +193,16 @@ class Room:
         """A version that was trained and kept, as the spine does it."""
         self.program(train=code, serve=server() if serve is None else serve)
         row = self.training(**body)
-        result = self.run(row)
+        self.keep(row, self.run(row))
+        return row
+
+    def keep(self, row: Resource, result: Result) -> None:
+        """Ends a training that succeeded, as the spine does it."""
         assert result.failure is None, result.failure
         assert result.kept is not None
         self.tools.kept(row).parent.mkdir(parents=True, exist_ok=True)
         result.kept.rename(self.tools.kept(row))
         self.change("trained_model", row.id, status="ACTIVE")
-        return row
 
     def inference(self, model: Resource, channel: str = "arn:channel", **body: Any) -> Resource:
         """An inference job that was submitted."""

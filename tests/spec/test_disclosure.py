@@ -1,0 +1,185 @@
+"""What may leave of a container's words: the tables in `disclosure/`, and what no table says well."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from passbox.disclosure import logs, messages, metrics, sizes
+
+TABLES = Path(__file__).parent / "disclosure"
+CONFIGURED = ("A", "B", "C")
+
+
+def rows(name):
+    """(cells, id) of every row of a table; `\\|` is a bar within a cell."""
+    found = []
+    for number, line in enumerate((TABLES / name).read_text().splitlines(), 1):
+        if line.startswith("|"):
+            cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            found.append(pytest.param(*cells, id=f"{name}:{number}"))
+    return found[2:]
+
+
+def log_of(name):
+    return (TABLES / name).read_text().split("```\n")[1]
+
+
+def policies(text):
+    found = []
+    for part in text.split("&&") if text else ():
+        accounts, _, pattern = part.strip().partition(":")
+        words = accounts.split()
+        policy = {"allowedAccountIds": [word for word in words if word.isupper()]}
+        if pattern.strip():
+            policy["filterPattern"] = pattern.strip()
+        if "summary" in words:
+            policy["logType"] = "ERROR_SUMMARY"
+        if "redact" in words:
+            policy["logRedactionConfiguration"] = {"entitiesToRedact": ["NUMBERS"]}
+        found.append(policy)
+    return found
+
+
+@pytest.mark.parametrize(("policy", "account", "status", "numbers", "why"), rows("logs.md"))
+def test_logs(policy, account, status, numbers, why):
+    log = log_of("logs.md")
+    given = logs.release(log.encode(), policies(policy), ["A", "B", "C", "D"], CONFIGURED)[account]
+    lines = log.splitlines(keepends=True)
+    assert given.text == "".join(lines[int(number) - 1] for number in numbers.split())
+    assert given.outcome.status == f"PUBLISH_{status}"
+    assert why in (given.outcome.details or "")
+    assert bool(why) == bool(given.outcome.details)
+
+
+@pytest.mark.parametrize(("policy", "shown"), rows("failures.md"))
+def test_failure_messages(policy, shown):
+    text = "no column late\nrow 17 of ann@example.com\n"
+    message = messages.failure_message(3, text, policies(policy), ["A", "B"])
+    if shown == "nothing":
+        assert message == f"The container ended with exit status 3. {messages.WITHHELD}"
+    else:
+        assert message.split("\n") == shown.split("; ")
+
+
+@pytest.mark.parametrize(("noise", "regex", "account", "status", "values", "why"), rows("metrics.md"))
+def test_metrics(noise, regex, account, status, values, why):
+    definitions = [{"name": "loss", "regex": regex}]
+    level = None if noise == "unset" else noise
+    log = log_of("metrics.md").encode()
+    given = metrics.release(log, definitions, level, ["A", "B", "D"], CONFIGURED)[account]
+    assert [metric.value for metric in given.metrics] == [float(value) for value in values.split()]
+    assert given.outcome.status == f"PUBLISH_{status}"
+    assert why in (given.outcome.details or "")
+    assert bool(why) == bool(given.outcome.details)
+
+
+# -- logs ----------------------------------------------------------------------------------------------------
+
+
+def released(log, pattern=""):
+    return logs.release(log, policies(f"A: {pattern}"), ["A"], CONFIGURED)["A"]
+
+
+@pytest.mark.parametrize(
+    ("log", "text"),
+    [
+        (b"one\r\ntwo", "one\ntwo\n"),
+        (b"10 %\r20 %\rdone\n", "10 %\r20 %\rdone\n"),
+        (b"\xff\xfe broken", "�� broken\n"),
+        (b"\n\n", "\n\n"),
+        (b"a\x0bb\x0cc\xe2\x80\xa8d", "a\x0bb\x0cc\u2028d\n"),
+    ],
+)
+def test_what_a_line_is(log, text):
+    assert released(log).text == text
+
+
+def test_a_pattern_cannot_reach_around_a_carriage_return():
+    assert released(b"secret\rok\n", "^ok").text == ""
+
+
+def test_an_empty_log_says_so():
+    assert released(b"").outcome.details == logs.EMPTY
+
+
+def test_patterns_that_stall_other_engines_are_linear():
+    line = b"a" * 1_000_000 + b"!\n"
+    began = time.perf_counter()
+    released(line, "(a+)+$")
+    released(line, "(a|aa)+$")
+    assert time.perf_counter() - began < 20
+
+
+def test_a_pattern_that_would_need_much_memory_is_none():
+    assert released(b"x\n", "((a{1,100}){1,100}){1,100}").outcome.status == "PUBLISH_FAILED"
+
+
+def test_what_is_stored():
+    assert released(b"x\n").outcome.stored() == {"status": "PUBLISH_SUCCEEDED"}
+    assert set(released(b"").outcome.stored()) == {"status", "details"}
+
+
+# -- failures ------------------------------------------------------------------------------------------------
+
+
+def test_a_failure_text_is_cut_and_harmless():
+    assert messages.failure_text(b"x" * 3000) == "x" * 1024
+    assert messages.failure_text("é".encode() * 1025) == "é" * 1024
+    assert messages.failure_text(b"\x1b[2Jboo\x00\n\tok") == "�[2Jboo�\n\tok"
+
+
+def test_no_reader_no_words():
+    assert messages.released_failure("words", policies("A:"), []) is None
+
+
+def test_a_failure_without_a_file():
+    assert messages.failure_message(1, " \n", [], ["A"]) == "The container ended with exit status 1."
+    assert "not in the image" in messages.failure_message(127, "", [], ["A"])
+
+
+# -- metrics -------------------------------------------------------------------------------------------------
+
+
+def test_an_algorithm_without_metrics_says_nothing():
+    assert metrics.release(b"loss=1\n", [], "NONE", ["A"], CONFIGURED) == {}
+
+
+def test_metrics_are_in_the_order_of_the_log():
+    definitions = [{"name": "b", "regex": "b=(.+)"}, {"name": "a", "regex": "a=([0-9]+)"}]
+    found, bad = metrics.collect(b"a=1\na=2 b=3\n", definitions)
+    assert [(metric.name, metric.value, metric.line) for metric in found] == [
+        ("a", 1.0, 1),
+        ("b", 3.0, 2),
+        ("a", 2.0, 2),
+    ]
+    assert bad == ()
+
+
+def test_a_bad_definition_does_not_hide_the_others():
+    definitions = [{"name": "bad", "regex": "("}, {"name": "good", "regex": "x=(.+)"}]
+    given = metrics.release(b"x=1\n", definitions, "NONE", ["A"], CONFIGURED)["A"]
+    assert [metric.name for metric in given.metrics] == ["good"]
+    assert "of bad is not" in given.outcome.details
+
+
+def test_a_flood_of_values_is_cut():
+    definitions = [{"name": "x", "regex": "x=(.+)"}]
+    given = metrics.release(b"x=1\n" * 20_000, definitions, "NONE", ["A"], CONFIGURED)["A"]
+    assert len(given.metrics) == metrics.MOST_VALUES
+    assert given.outcome.details == metrics.CUT
+
+
+# -- sizes ---------------------------------------------------------------------------------------------------
+
+
+def test_sizes():
+    assert sizes.in_bytes({"unit": "GB", "value": 0.01}) == 10_000_000
+    assert sizes.in_bytes({"unit": "GB", "value": 100}) == 100_000_000_000
+    assert [sizes.readable(number) for number in (999, 1500, 2_500_000, 3_000_000_000)] == [
+        "999 bytes",
+        "1.50 kB",
+        "2.50 MB",
+        "3.00 GB",
+    ]
