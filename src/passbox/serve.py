@@ -21,7 +21,6 @@ from passbox.state.database import Database
 from passbox.wire.app import Application, Key
 from passbox.wire.model import load_services
 
-
 Dispatch = Callable[[str, str, dict[str, Any]], Mapping[str, Any] | None]
 
 
