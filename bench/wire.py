@@ -19,7 +19,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +141,8 @@ def _fill(room: world.World, number: int) -> None:
         present = resources.count(tx, "configured_table", most=number, account=world.ACCOUNT)
         for n in range(present, number):
             id = f"00000000-0000-4000-8000-{n:012d}"
-            row = replace(
-                pattern, id=id, arn=f"arn:aws:cleanrooms:us-east-1:{world.ACCOUNT}:configuredtable/{id}"
+            row = pattern._replace(
+                id=id, arn=f"arn:aws:cleanrooms:us-east-1:{world.ACCOUNT}:configuredtable/{id}"
             )
             resources.add(tx, row)
     database.close()

@@ -3,7 +3,7 @@
 Knows state and keys; starts no worker and no server.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ def _channel(database: Database, membership: str, association: str) -> str:
         id = "00000000-0000-4000-8000-000000000001"
         arn = f"arn:aws:cleanrooms-ml:us-east-1:{ACCOUNT}:membership/{membership}/ml-input-channel/{id}"
         body = {"configuredModelAlgorithmAssociations": [association], "numberOfRecords": 1000}
-        row = replace(owner, kind="ml_input_channel", id=id, arn=arn, name="c", status="ACTIVE", body=body)
+        row = owner._replace(kind="ml_input_channel", id=id, arn=arn, name="c", status="ACTIVE", body=body)
         resources.add(tx, row)
     return arn
 

@@ -40,6 +40,8 @@ def application(settings: Settings) -> Application:
         dispatcher(settings, database),
         implemented=frozenset(OPERATIONS),
         region=settings.region,
+        # reads are shorter than the way to a thread and back
+        inline=frozenset(filter(reads_only, OPERATIONS)),
         plain_routes={"/health": lambda: {"status": "ok"}},
     )
 

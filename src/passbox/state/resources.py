@@ -5,12 +5,12 @@ an update of a row that somebody else changed meanwhile raises ConflictException
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, TypedDict, Unpack
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import orjson
-from sqlalchemy import Select, bindparam, delete, false, func, insert, or_, select, update
+from sqlalchemy import Select, bindparam, delete, func, insert, select, update
 
 from passbox import names
 from passbox.errors import ConflictException
@@ -19,11 +19,11 @@ from passbox.state.database import Row, Statement, Transaction
 from passbox.state.tables import resource as table
 
 
-@dataclass(frozen=True)
-class Resource:
+class Resource(NamedTuple):
     """A row. Times in seconds since the epoch; `body` must not be changed in place: see `change`.
 
-    sequence: the order in which rows were committed, given by the database; pages go by it
+    sequence: the order in which rows were committed, given by the database; pages go by it. A tuple,
+    because a page makes a hundred of them.
     """
 
     kind: str
@@ -39,7 +39,7 @@ class Resource:
     status: str | None = None
     version: int = 1
     sequence: int = 0
-    body: Mapping[str, Any] = field(default_factory=dict)
+    body: Mapping[str, Any] = MappingProxyType({})
 
 
 class Filters(TypedDict, total=False):
@@ -54,7 +54,9 @@ class Filters(TypedDict, total=False):
     name: str
 
 
-_COLUMNS = [column.name for column in table.columns if column.name != "sequence"]
+_FIELDS = Resource._fields
+_COLUMNS = [name for name in _FIELDS if name != "sequence"]
+_READ = [table.c[name] for name in _FIELDS]
 _INSERT = Statement(insert(table))
 _DELETE = Statement(
     delete(table).where(table.c.id == bindparam("row_id"), table.c.version == bindparam("row_version"))
@@ -67,9 +69,8 @@ _UPDATE = Statement(
 
 
 def _row(row: Row) -> Resource:
-    values = dict(row)
-    values["body"] = orjson.loads(values["body"])
-    return Resource(**values)
+    columns = tuple(row)
+    return Resource._make((*columns[:-1], orjson.loads(columns[-1])))
 
 
 @lru_cache(maxsize=512)
@@ -77,11 +78,10 @@ def _select(
     filters: tuple[str, ...], among: tuple[tuple[str, int], ...], paged: bool, counted: bool
 ) -> Statement:
     """filters: columns that must equal; among: columns and of how many values theirs must be one."""
-    statement: Select[Any] = select(table)
+    statement: Select[Any] = select(*_READ)
     statement = statement.where(*(table.c[name] == bindparam(name) for name in filters))
     for name, number in among:
-        one_of = [table.c[name] == bindparam(f"{name}_{index}") for index in range(number)]
-        statement = statement.where(or_(false(), *one_of))
+        statement = statement.where(table.c[name].in_([bindparam(f"{name}_{n}") for n in range(number)]))
     if paged:
         statement = statement.where(table.c.sequence > bindparam("after"))
     if counted:
@@ -93,7 +93,7 @@ def _select(
 def add(tx: Transaction, resource: Resource) -> Resource:
     """Adds a new row and its first event."""
     values = {name: getattr(resource, name) for name in _COLUMNS}
-    values["body"] = orjson.dumps(resource.body)
+    values["body"] = orjson.dumps(dict(resource.body))
     tx.execute(_INSERT, values)
     events.record(tx, resource.id, resource.kind, None, resource.status or "CREATED")
     return resource
@@ -178,8 +178,7 @@ def change(
 ) -> Resource:
     """Writes a new status, name or body entries (a None entry is removed) and the event of a transition."""
     merged = {key: value for key, value in {**resource.body, **(body or {})}.items() if value is not None}
-    changed = replace(
-        resource,
+    changed = resource._replace(
         status=status or resource.status,
         name=name or resource.name,
         body=merged,

@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData()
@@ -59,13 +60,24 @@ resource = Table(
     Column("updated", Float, nullable=False),
     Column("version", Integer, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    Index("resource_by_name", "kind", "name"),
-    Index("resource_by_account", "kind", "account"),
-    Index("resource_by_account_status", "kind", "account", "status"),
-    Index("resource_by_collaboration", "kind", "collaboration"),
-    Index("resource_by_membership", "kind", "membership"),
-    Index("resource_by_membership_status", "kind", "membership", "status"),
-    Index("resource_by_parent", "kind", "parent"),
+    # partial: what a row does not have costs it nothing
+    *(
+        Index(
+            f"resource_by_{'_'.join(columns)}",
+            "kind",
+            *columns,
+            sqlite_where=text(f"{columns[-1]} IS NOT NULL"),
+        )
+        for columns in (
+            ("name",),
+            ("account",),
+            ("account", "status"),
+            ("collaboration",),
+            ("membership",),
+            ("membership", "status"),
+            ("parent",),
+        )
+    ),
 )
 
 event = Table(
