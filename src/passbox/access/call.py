@@ -84,18 +84,28 @@ class Call:
         default: int = DEFAULT_PAGE,
         statuses: list[str] | None = None,
         parents: list[str] | None = None,
+        accounts: list[str] | None = None,
         **filters: Unpack[resources.Filters],
     ) -> dict[str, Any]:
-        """One page of rows of a kind, as the modelled list output under `key` with its nextToken."""
+        """One page of rows of a kind, as the modelled list output under `key` with its nextToken.
+
+        A token belongs to the account, the operation and what the request asks for, not to the rows that
+        `statuses`, `parents` and `accounts` happen to name: those may change between two pages.
+        """
         limit = params.get("maxResults") or default
-        shown = {**filters, "statuses": statuses, "parents": parents}
-        listing = "|".join(
-            [self.account, self.operation, *(f"{name}={value}" for name, value in sorted(shown.items()))]
-        )
+        asked = {name: params[name] for name in sorted(params) if name not in ("maxResults", "nextToken")}
+        listing = "|".join([self.account, self.operation, repr(asked)])
         token = params.get("nextToken")
         after = self.room.tokens.read(listing, token) if token else None
         rows = resources.find(
-            self.tx, kind, statuses=statuses, parents=parents, after=after, limit=limit + 1, **filters
+            self.tx,
+            kind,
+            statuses=statuses,
+            parents=parents,
+            accounts=accounts,
+            after=after,
+            limit=limit + 1,
+            **filters,
         )
         output: dict[str, Any] = {key: [project(row) for row in rows[:limit]]}
         if len(rows) > limit:

@@ -66,6 +66,20 @@ def of_collaboration(call: Call, kind: str, identifier: str) -> Resource:
     return found
 
 
+def versions_of_collaboration(call: Call, arn: str) -> list[Resource]:
+    """Every version of a trained model that an active member trained in the call's collaboration."""
+    found = resources.find(
+        call.tx, "trained_model", arn=arn, collaboration=call.collaboration.id, accounts=active_accounts(call)
+    )
+    return found or missing("trained_model", arn)
+
+
+def active_accounts(call: Call) -> list[str]:
+    """The accounts whose resources the members of the call's collaboration may see."""
+    rows = resources.find(call.tx, "member", statuses=["ACTIVE"], collaboration=call.collaboration.id)
+    return [row.account for row in rows]
+
+
 def _one(call: Call, kind: str, identifier: str) -> Resource | None:
     if identifier.startswith("arn:"):
         return resources.first(call.tx, kind, arn=identifier)

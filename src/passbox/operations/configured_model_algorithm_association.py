@@ -6,7 +6,7 @@ from passbox.access.call import Call, invalid
 from passbox.errors import ConflictException
 from passbox.operations import quotas
 from passbox.operations.registry import Output, Params, operation
-from passbox.operations.submission import UNDER_WAY
+from passbox.operations.submission import UNDER_WAY, WORKING
 from passbox.operations.tags import check_tags
 from passbox.state import resources
 from passbox.state.resources import Resource
@@ -106,20 +106,27 @@ def list_configured_model_algorithm_associations(call: Call, params: Params) -> 
 
 @operation("cleanroomsml.ListCollaborationConfiguredModelAlgorithmAssociations")
 def list_collaboration_configured_model_algorithm_associations(call: Call, params: Params) -> Output:
-    """All members' associations."""
+    """All active members' associations."""
     key = "collaborationConfiguredModelAlgorithmAssociations"
-    return call.page(params, KIND, record, key, collaboration=call.collaboration.id)
+    accounts = fetch.active_accounts(call)
+    return call.page(params, KIND, record, key, accounts=accounts, collaboration=call.collaboration.id)
 
 
 @operation("cleanroomsml.DeleteConfiguredModelAlgorithmAssociation")
 def delete_configured_model_algorithm_association(call: Call, params: Params) -> None:
     """Deletes the association, once nothing in progress uses it."""
     row = fetch.of_membership(call, KIND, params["configuredModelAlgorithmAssociationArn"])
-    for kind in ("ml_input_channel", "trained_model", "trained_model_inference_job"):
+    for kind in WORKING:
         for job in resources.find(call.tx, kind, statuses=UNDER_WAY, collaboration=call.collaboration.id):
-            used = job.body.get("configuredModelAlgorithmAssociations") or [
-                job.body.get("configuredModelAlgorithmAssociationArn")
-            ]
-            if row.arn in used:
+            if row.arn in _used(call, job):
                 raise ConflictException("Work in progress uses the association; wait for it or cancel it.")
     resources.remove(call.tx, row)
+
+
+def _used(call: Call, job: Resource) -> list[str]:
+    """The associations whose images or policies a job goes by; an export goes by those of its model."""
+    body = job.body
+    if job.kind == "trained_model_export_job":
+        body = resources.require(call.tx, "trained_model", body["trainedModelId"]).body
+    several: list[str] | None = body.get("configuredModelAlgorithmAssociations")
+    return several or [body["configuredModelAlgorithmAssociationArn"]]

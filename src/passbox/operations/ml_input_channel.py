@@ -150,7 +150,8 @@ def list_ml_input_channels(call: Call, params: Params) -> Output:
 def list_collaboration_ml_input_channels(call: Call, params: Params) -> Output:
     """The collaboration's channels, for every member."""
     key = "collaborationMLInputChannelsList"
-    return call.page(params, KIND, record, key, collaboration=call.collaboration.id)
+    accounts = fetch.active_accounts(call)
+    return call.page(params, KIND, record, key, accounts=accounts, collaboration=call.collaboration.id)
 
 
 @operation("cleanroomsml.DeleteMLInputChannelData")

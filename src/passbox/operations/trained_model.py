@@ -218,9 +218,7 @@ def get_trained_model(call: Call, params: Params) -> Output:
 @operation("cleanroomsml.GetCollaborationTrainedModel")
 def get_collaboration_trained_model(call: Call, params: Params) -> Output:
     """A version of a model of the collaboration, for every member."""
-    rows = resources.find(
-        call.tx, KIND, arn=params["trainedModelArn"], collaboration=call.collaboration.id
-    ) or fetch.missing(KIND, params["trainedModelArn"])
+    rows = fetch.versions_of_collaboration(call, params["trainedModelArn"])
     row = version(rows, params.get("versionIdentifier"), default=-1)
     return {**recorder(call)(row), **progress(call.tx, row)}
 
@@ -235,7 +233,8 @@ def list_trained_models(call: Call, params: Params) -> Output:
 def list_collaboration_trained_models(call: Call, params: Params) -> Output:
     """The collaboration's models, a row for each version, for every member."""
     key = "collaborationTrainedModels"
-    return call.page(params, KIND, recorder(call), key, collaboration=call.collaboration.id)
+    scope: resources.Filters = {"collaboration": call.collaboration.id}
+    return call.page(params, KIND, recorder(call), key, accounts=fetch.active_accounts(call), **scope)
 
 
 @operation("cleanroomsml.ListTrainedModelVersions")

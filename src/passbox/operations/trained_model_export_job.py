@@ -66,12 +66,10 @@ def start_trained_model_export_job(call: Call, params: Params) -> None:
 
 @operation("cleanroomsml.ListCollaborationTrainedModelExportJobs")
 def list_collaboration_trained_model_export_jobs(call: Call, params: Params) -> Output:
-    """The exports of one version of a model, the latest version where none is named."""
-    arn = params["trainedModelArn"]
-    rows = resources.find(
-        call.tx, "trained_model", arn=arn, collaboration=call.collaboration.id
-    ) or fetch.missing("trained_model", arn)
-    model = version(rows, params.get("trainedModelVersionIdentifier"), default=-1)
+    """The exports of a model, of one version where it is named."""
+    wanted = params.get("trainedModelVersionIdentifier")
+    rows = fetch.versions_of_collaboration(call, params["trainedModelArn"])
+    rows = rows if wanted is None else [version(rows, wanted, default=-1)]
 
     def record(row: Resource) -> Output:
         return {
@@ -85,4 +83,5 @@ def list_collaboration_trained_model_export_jobs(call: Call, params: Params) -> 
             "updateTime": row.updated,
         }
 
-    return call.page(params, KIND, record, "collaborationTrainedModelExportJobs", parent=model.id)
+    parents = [row.id for row in rows]
+    return call.page(params, KIND, record, "collaborationTrainedModelExportJobs", parents=parents)

@@ -1,5 +1,7 @@
 """Trained model inference jobs: a trained model scores a channel, and one receiver gets the results."""
 
+from collections.abc import Callable
+
 from passbox import names
 from passbox.access import fetch
 from passbox.access.call import Call, invalid
@@ -141,32 +143,40 @@ def get_trained_model_inference_job(call: Call, params: Params) -> Output:
     return {**_record(call, row), **progress(call.tx, row)}
 
 
-def _page(call: Call, params: Params, key: str, rows: list[Resource], scope: resources.Filters) -> Output:
-    """One page of jobs; rows: the versions of the model that the request names, if it names one."""
-    parents = None
-    if "trainedModelArn" in params:
-        wanted = params.get("trainedModelVersionIdentifier")
-        parents = [row.id for row in rows if wanted in (None, row.body["versionIdentifier"])]
-        if not parents:
-            fetch.missing("trained_model", params["trainedModelArn"])
-    return call.page(params, KIND, lambda row: _record(call, row), key, parents=parents, **scope)
+def _parents(params: Params, find: Callable[[str], list[Resource]]) -> list[str] | None:
+    """The versions whose jobs are asked for; None for those of all models. find: ARN → versions in sight."""
+    wanted = params.get("trainedModelVersionIdentifier")
+    if "trainedModelArn" not in params:
+        return None if wanted is None else [wanted]  # a version's row has its identifier
+    rows = find(params["trainedModelArn"])
+    return [row.id for row in (rows if wanted is None else [version(rows, wanted, default=-1)])]
 
 
 @operation("cleanroomsml.ListTrainedModelInferenceJobs")
 def list_trained_model_inference_jobs(call: Call, params: Params) -> Output:
     """The caller's inference jobs."""
-    arn, membership = params.get("trainedModelArn", ""), call.membership.id
-    rows = resources.find(call.tx, "trained_model", arn=arn, membership=membership) if arn else []
-    return _page(call, params, "trainedModelInferenceJobs", rows, {"membership": membership})
+    return call.page(
+        params,
+        KIND,
+        lambda row: _record(call, row),
+        "trainedModelInferenceJobs",
+        parents=_parents(params, lambda arn: versions(call, arn)),
+        membership=call.membership.id,
+    )
 
 
 @operation("cleanroomsml.ListCollaborationTrainedModelInferenceJobs")
 def list_collaboration_trained_model_inference_jobs(call: Call, params: Params) -> Output:
     """The collaboration's inference jobs, for every member."""
-    arn, collaboration = params.get("trainedModelArn", ""), call.collaboration.id
-    rows = resources.find(call.tx, "trained_model", arn=arn, collaboration=collaboration) if arn else []
-    key = "collaborationTrainedModelInferenceJobs"
-    return _page(call, params, key, rows, {"collaboration": collaboration})
+    return call.page(
+        params,
+        KIND,
+        lambda row: _record(call, row),
+        "collaborationTrainedModelInferenceJobs",
+        parents=_parents(params, lambda arn: fetch.versions_of_collaboration(call, arn)),
+        accounts=fetch.active_accounts(call),
+        collaboration=call.collaboration.id,
+    )
 
 
 @operation("cleanroomsml.CancelTrainedModelInferenceJob")

@@ -119,16 +119,18 @@ def find(
     *,
     statuses: Iterable[str] | None = None,
     parents: Iterable[str] | None = None,
+    accounts: Iterable[str] | None = None,
     after: int | None = None,
     limit: int = 10_000,
     **filters: Unpack[Filters],
 ) -> list[Resource]:
     """Rows of a kind, oldest first, by equality on account, collaboration, membership, parent, arn or name.
 
-    statuses, parents: the row's must be among them. after: the sequence of the last row of the page before.
+    statuses, parents, accounts: the row's must be among them. after: the sequence of the last row of the page
+    before.
     """
     values: dict[str, Any] = {"kind": kind, "limit": limit, **filters}
-    among = _among(values, status=statuses, parent=parents)
+    among = _among(values, status=statuses, parent=parents, account=accounts)
     if after is not None:
         values["after"] = after
     statement = _select(("kind", *sorted(filters)), among, after is not None, False)
