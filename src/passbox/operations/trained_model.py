@@ -2,7 +2,8 @@
 
 A version is a row of its own; all versions of a model share the ARN of the base version, whose version
 identifier is "NULL" as in the service model's prose. Omitted, the identifier means the latest version for
-reading and the base version for cancelling and deleting.
+reading, the latest that is ACTIVE for using, and the base version for cancelling and deleting
+(docs/decisions/0007). Tags belong to the ARN: the base version's row holds them.
 """
 
 from collections.abc import Callable
@@ -73,6 +74,17 @@ def version(rows: list[Resource], identifier: str | None, *, default: int) -> Re
     return found or fetch.missing("trained_model_version", identifier)
 
 
+def usable_version(rows: list[Resource], identifier: str | None) -> Resource:
+    """The version that a job may use: the one named, or the latest that is ACTIVE."""
+    if identifier is None:
+        found = next((row for row in reversed(rows) if row.status == "ACTIVE"), rows[-1])
+    else:
+        found = version(rows, identifier, default=-1)
+    if found.status != "ACTIVE":
+        raise ConflictException(f"The model {found.name} is {found.status}; it must be ACTIVE.")
+    return found
+
+
 def readable_channel(call: Call, field: str, arn: str, association: str) -> Resource:
     """An ACTIVE channel of the caller that was made for this algorithm association."""
     channel = fetch.of_membership(call, "ml_input_channel", arn)
@@ -125,9 +137,7 @@ def _bases(call: Call, params: Params, association: str) -> list[tuple[str, Reso
     bases = []
     for index, channel in enumerate(params.get("incrementalTrainingDataChannels", [])):
         rows = versions(call, channel["trainedModelArn"])
-        base = version(rows, channel.get("versionIdentifier"), default=-1)
-        if base.status != "ACTIVE":
-            raise ConflictException(f"The model {base.name} is {base.status}; it must be ACTIVE.")
+        base = usable_version(rows, channel.get("versionIdentifier"))
         if base.body["configuredModelAlgorithmAssociationArn"] != association:
             place = f"incrementalTrainingDataChannels[{index}].trainedModelArn"
             raise invalid(place, f"{place}: the model was trained with another algorithm association.")
@@ -168,12 +178,22 @@ def create_trained_model(call: Call, params: Params) -> Output:
         raise ConflictException(
             f"A trained model named {name} exists already; choose another name.", reason="ALREADY_EXISTS"
         )
+    _tag_model(call, params, bases)
     row = _row(call, params, bases, payer)
     resources.add(call.tx, row)
     records = sum(channel.body["numberOfRecords"] for channel in channels)
     estimate = prices.records(prices.MODEL_TRAINING, records)
     submit(call.tx, row, KIND, [(prices.MODEL_TRAINING, payer, estimate)])
     return {"trainedModelArn": row.arn, "versionIdentifier": row.body["versionIdentifier"]}
+
+
+def _tag_model(call: Call, params: Params, bases: list[tuple[str, Resource]]) -> None:
+    """Puts the tags that come with a new version on the model that it is one of."""
+    if bases and params.get("tags"):
+        first = versions(call, bases[0][1].arn)[0]
+        tags = {**first.body.get("tags", {}), **params["tags"]}
+        check_tags(tags)
+        resources.change(call.tx, first, body={"tags": tags})
 
 
 def _row(call: Call, params: Params, bases: list[tuple[str, Resource]], payer: str) -> Resource:
@@ -183,6 +203,7 @@ def _row(call: Call, params: Params, bases: list[tuple[str, Resource]], payer: s
     body = {key: value for key, value in params.items() if key not in ("name", "membershipIdentifier")}
     body |= {"versionIdentifier": id if bases else BASE_VERSION, "mlModelTrainingPayerAccountId": payer}
     if bases:
+        body.pop("tags", None)
         body["incrementalTrainingDataChannels"] = [
             {
                 "channelName": channel,
@@ -212,7 +233,8 @@ def get_trained_model(call: Call, params: Params) -> Output:
     """A version of the caller's model; the latest where none is named."""
     rows = versions(call, params["trainedModelArn"])
     row = version(rows, params.get("versionIdentifier"), default=-1)
-    return {**recorder(call)(row), **progress(call.tx, row)}
+    tags = {"tags": rows[0].body["tags"]} if "tags" in rows[0].body else {}
+    return {**recorder(call)(row), **progress(call.tx, row), **tags}
 
 
 @operation("cleanroomsml.GetCollaborationTrainedModel")

@@ -6,7 +6,7 @@ from passbox.access.call import Call
 from passbox.errors import AccessDeniedException, ConflictException
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.submission import IN_PROGRESS, submit
-from passbox.operations.trained_model import version, versions
+from passbox.operations.trained_model import usable_version, version, versions
 from passbox.operations.trained_model_inference_job import receiver
 from passbox.state import resources
 from passbox.state.resources import Resource
@@ -18,9 +18,7 @@ KIND = "trained_model_export_job"
 def start_trained_model_export_job(call: Call, params: Params) -> None:
     """Submits an export. The member who trained the model calls; without an export policy nothing leaves."""
     rows = versions(call, params["trainedModelArn"])
-    model = version(rows, params.get("trainedModelVersionIdentifier"), default=-1)
-    if model.status != "ACTIVE":
-        raise ConflictException(f"The model {model.name} is {model.status}; it must be ACTIVE.")
+    model = usable_version(rows, params.get("trainedModelVersionIdentifier"))
     association = fetch.of_collaboration(
         call,
         "configured_model_algorithm_association",

@@ -12,7 +12,14 @@ from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.submission import UNDER_WAY, cancel, progress, submit
 from passbox.operations.tags import check_tags
-from passbox.operations.trained_model import algorithm_of, published, readable_channel, version, versions
+from passbox.operations.trained_model import (
+    algorithm_of,
+    published,
+    readable_channel,
+    usable_version,
+    version,
+    versions,
+)
 from passbox.state import resources
 from passbox.state.resources import Resource
 
@@ -62,9 +69,7 @@ def start_trained_model_inference_job(call: Call, params: Params) -> Output:
     """Submits an inference job; the payer of it is settled here."""
     check_tags(params.get("tags"))
     rows = versions(call, params["trainedModelArn"])
-    model = version(rows, params.get("trainedModelVersionIdentifier"), default=-1)
-    if model.status != "ACTIVE":
-        raise ConflictException(f"The model {model.name} is {model.status}; it must be ACTIVE.")
+    model = usable_version(rows, params.get("trainedModelVersionIdentifier"))
     association = fetch.of_collaboration(
         call,
         "configured_model_algorithm_association",
