@@ -32,11 +32,7 @@ def start_trained_model_export_job(call: Call, params: Params) -> None:
         )
     receiver(call, params, "CAN_RECEIVE_MODEL_OUTPUT")
     name = params["name"]
-    if resources.first(call.tx, KIND, statuses=(*IN_PROGRESS, "ACTIVE"), parent=model.id, name=name):
-        raise ConflictException(
-            f"An export named {name} of this model exists already; choose another name.",
-            reason="ALREADY_EXISTS",
-        )
+    _check_name(call, name, model)
     now, id = names.now(), names.new_id()
     row = Resource(
         kind=KIND,
@@ -60,6 +56,19 @@ def start_trained_model_export_job(call: Call, params: Params) -> None:
     )
     resources.add(call.tx, row)
     submit(call.tx, row, KIND)
+
+
+def _check_name(call: Call, name: str, model: Resource) -> None:
+    # files are delivered under the model's and the export's name, so that pair is used once, even where the
+    # model of the earlier export has been deleted since
+    used = resources.find(
+        call.tx, KIND, statuses=(*IN_PROGRESS, "ACTIVE"), membership=call.membership.id, name=name
+    )
+    if any(resources.require(call.tx, "trained_model", row.parent or "").name == model.name for row in used):
+        raise ConflictException(
+            f"An export named {name} of a model named {model.name} exists already; choose another name.",
+            reason="ALREADY_EXISTS",
+        )
 
 
 @operation("cleanroomsml.ListCollaborationTrainedModelExportJobs")

@@ -76,8 +76,14 @@ def start_trained_model_inference_job(call: Call, params: Params) -> Output:
         params.get("configuredModelAlgorithmAssociationArn")
         or model.body["configuredModelAlgorithmAssociationArn"],
     )
+    place = "configuredModelAlgorithmAssociationArn"
+    if association.account != names.arn_account(model.body["configuredModelAlgorithmAssociationArn"]):
+        raise invalid(
+            place,
+            f"{place}: the model was trained with an algorithm of another member, whose policies decide what "
+            "leaves of it; use an algorithm association of that member.",
+        )
     if "inferenceContainerConfig" not in algorithm_of(call, association).body:
-        place = "configuredModelAlgorithmAssociationArn"
         raise invalid(place, f"{place}: the algorithm has no inference container.")
     if params["resourceConfig"].get("instanceCount", 1) > 1:
         place = "resourceConfig.instanceCount"
