@@ -33,6 +33,7 @@ fmt: $(STAMP)
 	@$(BIN)/ruff format .
 
 bench: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
 	@$(BIN)/python -m bench
 
 clean:

@@ -40,9 +40,11 @@ def _show(rows: list[dict[str, Any]], columns: list[str], *, empty: str) -> None
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
+    # into a file or a pipe nothing is folded
+    console = Console() if sys.stdout.isatty() else Console(width=400)
     for row in rows:
         table.add_row(*("" if row.get(column) is None else str(row[column]) for column in columns))
-    Console().print(table)
+    console.print(table)
 
 
 def _print_json(value: Any) -> None:
@@ -217,13 +219,15 @@ def job() -> None:
 @_options
 def job_list(home: Path, as_json: bool) -> None:
     """List all jobs: who submitted them, how far they are, and under which isolation they ran."""
-    from passbox.state import jobs
+    from passbox.state import jobs, resources
 
+    hidden = ("outcome", "lease", "worker")
     with _database(home).read() as tx:
-        rows = [
-            {key: value for key, value in vars(row).items() if key not in ("outcome", "lease", "worker")}
-            for row in jobs.all_(tx)
-        ]
+        rows = []
+        for found in jobs.all_(tx):
+            shown = {key: value for key, value in vars(found).items() if key not in hidden}
+            resource = resources.by_id(tx, found.resource)
+            rows.append({**shown, "isolation": resource.body.get("isolation") if resource else None})
     if as_json:
         _print_json(rows)
         return
@@ -232,9 +236,10 @@ def job_list(home: Path, as_json: bool) -> None:
             f"{(row['updated'] if row['state'] == 'ended' else time.time()) - row['created']:.1f} s"
         )
         row["created"] = _when(row["created"])
+        row["state"] = row["step"] if row["state"] == "running" else row["state"]
     _show(
         rows,
-        ["created", "kind", "account", "state", "step", "elapsed", "progress", "id"],
+        ["created", "kind", "account", "state", "elapsed", "isolation", "progress", "id"],
         empty="Nothing has been submitted yet.",
     )
 

@@ -1,5 +1,6 @@
 """`passbox doctor`: what this machine can do, what is missing, and the command that fixes it."""
 
+import importlib.metadata
 import importlib.util
 import shutil
 import sys
@@ -42,8 +43,6 @@ def _engine() -> Finding:
     absent = [name for name in ("pysail", "pyspark", "pyarrow") if importlib.util.find_spec(name) is None]
     if absent:
         return Finding("engine sail", "missing", ", ".join(absent), "pip install passbox")
-    import importlib.metadata
-
     return Finding("engine sail", "ok", f"pysail {importlib.metadata.version('pysail')}")
 
 

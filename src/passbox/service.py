@@ -4,6 +4,7 @@ Knows the two roots and uvicorn; must not know what they do.
 """
 
 import multiprocessing
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -63,12 +64,19 @@ def run(
         ssl_keyfile=key,
     )
     server = _Server(config, lambda: ready(endpoint))
+    # uvicorn raises the signal that ended it once more, for us to leave in order
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
     watcher.start()
     try:
         server.run(sockets=[listener])
     finally:
         ended.set()
         watcher.join()
+
+
+def _leave(_number: int, _frame: object) -> None:
+    raise SystemExit(0)
 
 
 class _Server(uvicorn.Server):

@@ -1,5 +1,6 @@
 """Root of the worker process: the only file that names concrete engines, runtimes, catalogs and stores."""
 
+import multiprocessing
 import os
 import signal
 import socket
@@ -66,8 +67,8 @@ def _die_with_parent() -> None:
 
 
 def main(settings: Settings, slots: int) -> None:
-    """Works until SIGTERM, or until the process that started it is gone."""
-    parent = os.getppid()
+    """Works until SIGTERM, or until the service that started it is gone."""
+    service = multiprocessing.parent_process()
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: stop.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -82,4 +83,4 @@ def main(settings: Settings, slots: int) -> None:
         prepare=_die_with_parent,
     )
     connect.preload()
-    supervisor.run(lambda: bool(stop) or os.getppid() != parent)
+    supervisor.run(lambda: bool(stop) or (service is not None and os.getppid() != service.pid))

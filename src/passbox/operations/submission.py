@@ -62,12 +62,25 @@ def cancel(tx: Transaction, resource: Resource) -> None:
 
 
 def progress(tx: Transaction, resource: Resource) -> dict[str, dict[str, str]]:
-    """How far a resource's job is, as its statusDetails while it is under way."""
+    """How far a resource's job is, as its statusDetails while it is under way; and at rest, that it ran with
+    less than a full seal.
+    """
     if resource.status not in IN_PROGRESS:
-        return {}
+        return _isolation(resource)
     under_way = [job for job in jobs.of_resource(tx, resource.id) if job.state != "ended"]
     message = under_way[-1].progress if under_way else None
     return {"statusDetails": {"statusCode": "IN_PROGRESS", "message": message or "waiting for a worker"}}
+
+
+def _isolation(resource: Resource) -> dict[str, dict[str, str]]:
+    isolation = resource.body.get("isolation", "sealed")
+    if isolation == "sealed" or "statusDetails" in resource.body:
+        return {}
+    message = {
+        "none": "It ran without a sandbox (--unsafe-no-sandbox).",
+        "degraded": "It ran in a sandbox without hard limits on memory and processes.",
+    }[isolation]
+    return {"statusDetails": {"statusCode": f"ISOLATION_{isolation.upper()}", "message": message}}
 
 
 def end_work(tx: Transaction, membership: Resource) -> None:

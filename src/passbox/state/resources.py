@@ -105,6 +105,12 @@ def get(tx: Transaction, kind: str, id: str) -> Resource | None:
     return None if row is None else _row(row)
 
 
+def by_id(tx: Transaction, id: str) -> Resource | None:
+    """The row with this identifier, of whatever kind."""
+    row = tx.row(_select(("id",), (), False, False), {"id": id, "limit": 1})
+    return None if row is None else _row(row)
+
+
 def require(tx: Transaction, kind: str, id: str) -> Resource:
     """The row that must be there; its absence is a fault of ours."""
     found = get(tx, kind, id)

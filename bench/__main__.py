@@ -1,0 +1,18 @@
+"""Every figure in one run: signed requests, a channel, a sandbox, the demo. `make bench`."""
+
+from bench import channel, demo, sandbox, wire
+
+
+def main() -> None:
+    for title, part in (
+        ("Signed requests", wire),
+        ("A channel of the demo's join", channel),
+        ("Start of a sandbox", sandbox),
+        ("The demo, end to end", demo),
+    ):
+        print(f"\n== {title}", flush=True)
+        part.main()
+
+
+if __name__ == "__main__":
+    main()

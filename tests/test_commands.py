@@ -1,0 +1,226 @@
+"""The operator's commands as an operator runs them, in processes of their own."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from passbox.__main__ import cli
+
+PASSBOX = [sys.executable, "-m", "passbox"]
+DOCS = Path(__file__).parent.parent / "docs" / "reference" / "commands.md"
+
+
+def passbox(*arguments: str, home: Path, status: int = 0) -> str:
+    command = [*PASSBOX, *arguments, "--home", str(home)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == status, ran.stderr
+    return ran.stdout if status == 0 else ran.stderr
+
+
+def as_json(*arguments: str, home: Path) -> Any:
+    return json.loads(passbox(*arguments, "--json", home=home))
+
+
+def test_an_account_is_made_and_its_secret_is_shown_once(tmp_path: Path) -> None:
+    made = as_json("account", "create", "111111111111", "--name", "airline", home=tmp_path)
+    assert made["account"] == "111111111111"
+    assert len(made["secretAccessKey"]) == 40
+    listed = passbox("account", "list", home=tmp_path)
+    assert made["accessKeyId"] in listed
+    assert made["secretAccessKey"] not in listed
+    assert made["secretAccessKey"].encode() not in (tmp_path / "passbox.sqlite").read_bytes()
+    [row] = as_json("account", "list", home=tmp_path)
+    assert (row["id"], row["name"]) == ("111111111111", "airline")
+
+
+def test_an_account_with_a_key_of_its_own(tmp_path: Path) -> None:
+    given = ["--access-key-id", "AKIAEXAMPLE", "--secret-access-key", "secret"]
+    made = as_json("account", "create", "111111111111", "--name", "a", *given, home=tmp_path)
+    assert (made["accessKeyId"], made["secretAccessKey"]) == ("AKIAEXAMPLE", "secret")
+    told = passbox("account", "create", "222222222222", "--name", "b", *given, home=tmp_path, status=1)
+    assert "AKIAEXAMPLE exists already" in told
+    assert [row["id"] for row in as_json("account", "list", home=tmp_path)] == ["111111111111"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["account", "create", "12", "--name", "a"], 2, "twelve digits"),
+        (["account", "list"], 1, "create an account first"),
+        (["ledger", "show"], 1, "create an account first"),
+        (["job", "list"], 1, "create an account first"),
+    ],
+)
+def test_an_error_is_a_line_with_the_next_step(
+    tmp_path: Path, arguments: list[str], status: int, words: str
+) -> None:
+    told = passbox(*arguments, home=tmp_path / "none", status=status)
+    assert words in told
+    assert "Traceback" not in told
+
+
+def test_the_same_account_twice(tmp_path: Path) -> None:
+    passbox("account", "create", "111111111111", "--name", "a", home=tmp_path)
+    told = passbox("account", "create", "111111111111", "--name", "b", home=tmp_path, status=1)
+    assert "exists already" in told
+
+
+def test_an_image_is_added_and_listed(tmp_path: Path) -> None:
+    folder = tmp_path / "image"
+    folder.mkdir()
+    (folder / "train").write_text("#!/usr/bin/env python3\n")
+    (folder / "train").chmod(0o755)
+    added = as_json("image", "add", "registry.example/a:1", str(folder), home=tmp_path / "home")
+    assert added["digest"].startswith("sha256:")
+    assert as_json("image", "list", home=tmp_path / "home") == [added]
+    assert added["digest"] in passbox("image", "list", home=tmp_path / "home")
+
+
+def test_the_ledger_and_the_jobs_of_a_room_without_work(tmp_path: Path) -> None:
+    passbox("account", "create", "111111111111", "--name", "a", home=tmp_path)
+    assert as_json("ledger", "show", home=tmp_path) == {"balances": True, "lines": [], "transfers": []}
+    assert "Nothing has been charged yet" in passbox("ledger", "show", home=tmp_path)
+    assert as_json("job", "list", home=tmp_path) == []
+    assert "Nothing has been submitted yet" in passbox("job", "list", home=tmp_path)
+
+
+def test_the_doctor_looks_at_this_machine(tmp_path: Path) -> None:
+    findings = as_json("doctor", home=tmp_path)
+    assert {"python", "engine sail", "disk", "home"} <= {finding["what"] for finding in findings}
+    assert any(finding["what"].startswith("sandbox") for finding in findings)
+    assert "engine sail" in passbox("doctor", home=tmp_path)
+
+
+def test_a_key_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    passbox("account", "create", "111111111111", "--name", "a", home=tmp_path)
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "key").chmod(0o644)
+    told = passbox("account", "create", "222222222222", "--name", "b", home=tmp_path, status=1)
+    assert "chmod 600" in told
+
+
+def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
+    passbox("account", "create", "111111111111", "--name", "a", home=tmp_path)
+    with sqlite3.connect(tmp_path / "passbox.sqlite") as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    told = passbox("account", "list", home=tmp_path, status=1)
+    assert "schema version 99" in told
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str, dict[str, str]]]:
+    pair = as_json("account", "create", "111111111111", "--name", "a", home=tmp_path)
+    command = [*PASSBOX, "serve", "--home", str(tmp_path), "--port", "0", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    try:
+        yield process, json.loads(process.stdout.readline())["endpoint"], pair
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def workers_of(pid: int) -> list[int]:
+    """The direct children of a process."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if int(fields[1]) == pid and fields[0] != "Z":
+                found.append(int(folder.name))
+    return found
+
+
+def gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
+
+
+def wait_until(condition: Any, seconds: float = 20) -> None:
+    import time
+
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_serve_answers_and_leaves_nothing_behind(service: Any, how: signal.Signals) -> None:
+    process, endpoint, pair = service
+    client = boto3.client(
+        "cleanrooms",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=pair["accessKeyId"],
+        aws_secret_access_key=pair["secretAccessKey"],
+    )
+    assert client.list_collaborations()["collaborationList"] == []
+    client.close()
+    wait_until(lambda: workers_of(process.pid))
+    workers = workers_of(process.pid)
+    process.send_signal(how)
+    process.wait(20)
+    wait_until(lambda: all(gone(worker) for worker in workers))
+
+
+def test_a_worker_that_dies_is_replaced(service: Any) -> None:
+    process, _, _ = service
+    wait_until(lambda: workers_of(process.pid))
+    before = set(workers_of(process.pid))
+    for worker in before:
+        os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: set(workers_of(process.pid)) - before)
+
+
+def test_a_port_that_is_taken_is_said(service: Any, tmp_path: Path) -> None:
+    _, endpoint, _ = service
+    told = passbox("serve", "--port", endpoint.rsplit(":", 1)[1], home=tmp_path / "other", status=1)
+    assert "choose another --host or --port" in told
+
+
+def test_every_command_and_setting_has_a_heading() -> None:
+    """The reference cannot drift from the commands, their options, the settings and the quotas."""
+    from passbox import settings
+    from passbox.operations import quotas
+
+    text = DOCS.read_text()
+
+    def walk(group: Any, path: str) -> Iterator[tuple[str, Any]]:
+        for name, command in group.commands.items():
+            if hasattr(command, "commands"):
+                yield from walk(command, f"{path} {name}")
+            else:
+                yield f"{path} {name}", command
+
+    for path, command in walk(cli, "passbox"):
+        assert f"## {path}\n" in text, path
+        section = text.split(f"## {path}\n", 1)[1].split("\n## ", 1)[0]
+        names = {
+            option for parameter in command.params for option in parameter.opts if option.startswith("--")
+        }
+        assert names >= {"--home", "--json"}, path
+        for option in names - {"--home", "--json", "--help"}:
+            assert option in section, f"{path} {option}"
+    for line in (settings.__doc__ or "").splitlines():
+        if line.startswith("| PASSBOX_"):
+            assert f"## {line.split('|')[1].strip()}\n" in text
+    for quota in quotas.DEFAULTS:
+        assert f"`{quota}`" in text
