@@ -162,14 +162,14 @@ def test_every_violation_is_reported() -> None:
     fields = json.loads(answer.body)
     assert fields["reason"] == "FIELD_VALIDATION_FAILED"
     assert sorted({field["name"] for field in fields["fieldList"]}) == [
-        "/creatorDisplayName",
-        "/description",
-        "/members/0/accountId",
-        "/members/0/displayName",
-        "/members/0/memberAbilities/0",
-        "/name",
-        "/queryLogStatus",
-        "/tags/",
+        "creatorDisplayName",
+        "description",
+        "members.0.accountId",
+        "members.0.displayName",
+        "members.0.memberAbilities.0",
+        "name",
+        "queryLogStatus",
+        "tags.",
     ]
     assert fields["message"].startswith(f"{len(fields['fieldList'])} validation errors detected. Value")
     assert "CAN_FLY" not in fields["message"]  # a refusal does not echo what was sent

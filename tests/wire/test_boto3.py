@@ -68,12 +68,12 @@ def both(served: tuple[House, Any, Any]) -> tuple[House, Any, Any]:
             {"message": "busy", "reason": "ALREADY_EXISTS", "resourceId": "x"},
         ),
         (
-            ValidationException("bad", fields=[("/name", "too long")]),
+            ValidationException("bad", fields=[("name", "too long")]),
             400,
             {
                 "message": "bad",
                 "reason": "FIELD_VALIDATION_FAILED",
-                "fieldList": [{"name": "/name", "message": "too long"}],
+                "fieldList": [{"name": "name", "message": "too long"}],
             },
         ),
         (AccessDeniedException("no"), 403, {"message": "no", "reason": "INSUFFICIENT_PERMISSIONS"}),

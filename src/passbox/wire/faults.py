@@ -64,5 +64,6 @@ class Faults:
             )
             raise ValidationException(
                 f"{self._count} validation {noun} detected. {told}",
-                fields=[(path, text) for path, _, text in self._broken],
+                # fields are named here as operations name theirs: `dataChannels.0.channelName`
+                fields=[(path[1:].replace("/", "."), text) for path, _, text in self._broken],
             )

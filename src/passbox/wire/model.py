@@ -21,6 +21,12 @@ NAMES = ("cleanrooms", "cleanroomsml")
 
 _LABEL = re.compile(r"\{([^}+]+)\}")
 
+# Where a model contradicts itself. service → shape → what holds instead
+ERRATA: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    # TagResource takes 100 characters, but an association's own ARN has 142
+    "cleanrooms": {"CleanroomsArn": {"max": 200}},
+}
+
 
 class Operation:
     """One operation of a service: where it is, how its request is read and its answer written.
@@ -74,7 +80,7 @@ class Service:
         metadata = model["metadata"]
         self.name = name
         self.signing_name: str = metadata.get("signingName") or metadata["endpointPrefix"]
-        self.shapes: Mapping[str, Mapping[str, Any]] = model["shapes"]
+        self.shapes: Mapping[str, Mapping[str, Any]] = _mended(name, model["shapes"])
         self.checks = Checks(self.shapes)
         self.projections = Projections(self.shapes)
         self.operations = {key: Operation(self, raw) for key, raw in model["operations"].items()}
@@ -82,6 +88,11 @@ class Service:
     @cached_property
     def errors(self) -> ErrorShapes:
         return error_shapes(self.shapes)
+
+
+def _mended(name: str, shapes: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+    errata = ERRATA.get(name, {})
+    return {shape: {**raw, **errata[shape]} if shape in errata else raw for shape, raw in shapes.items()}
 
 
 def load_services(names: tuple[str, ...] = NAMES) -> tuple[Service, ...]:
