@@ -112,9 +112,11 @@ def _work(database: Database, tools: Tools, kind: Kind, job: Job, checkpoint: Ch
     workspace = Workspace(tools.scratch / f"{job.id}.{job.attempt}", lambda line: _note(database, job, line))
     workspace.path.mkdir(parents=True)
     try:
+        # on a snapshot, because a plan may look long at files, and writers must not wait for that
+        with database.read() as tx:
+            plan = kind.plan(tx, _resource(tx, job), tools)
         with database.write() as tx:
             resource = _resource(tx, job)
-            plan = kind.plan(tx, resource, tools)
             if resource.status in ("CREATE_PENDING", "DELETE_PENDING", "ACTIVE"):
                 begun = "DELETE_IN_PROGRESS" if job.kind.startswith("delete_") else "CREATE_IN_PROGRESS"
                 resources.change(tx, resource, status=begun)
