@@ -73,6 +73,7 @@ class Supervisor:
         """One turn: looks after what runs, claims what waits. Whether it started something."""
         for id in list(self._running):
             self._look_after(*self._running[id])
+        self._end_called_off()
         if len(self._running) >= self._slots:
             return False
         with self._database.read() as tx:
@@ -85,6 +86,17 @@ class Supervisor:
             return False
         self._begin(job)
         return True
+
+    def _end_called_off(self) -> None:
+        """Ends what was cancelled while it waited; that takes no slot, so it never waits for one."""
+        with self._database.read() as tx:
+            called_off = jobs.any_called_off(tx)
+        while called_off:
+            with self._database.write() as tx:
+                job = jobs.claim_called_off(tx, self._name)
+            if job is None:
+                return
+            self._abandon_cancelled(job)
 
     def _begin(self, job: Job) -> None:
         if job.step == "approve" and job.cancel:

@@ -67,6 +67,12 @@ _LAPSED = Statement(
     .order_by(table.c.created)
     .limit(1)
 )
+_CALLED_OFF = Statement(
+    select(table)
+    .where(table.c.state == "queued", table.c.step == "approve", table.c.cancel)
+    .order_by(table.c.created)
+    .limit(1)
+)
 _CLAIM = Statement(
     update(table)
     .where(table.c.id == bindparam("job_id"))
@@ -121,11 +127,19 @@ def of_resource(tx: Transaction, resource: str) -> list[Job]:
 
 def claim(tx: Transaction, worker: str) -> Job | None:
     """Takes the oldest waiting job, or one whose worker stopped renewing its lease."""
-    now = names.now()
-    row = tx.row(_LAPSED, {"now": now}) or tx.row(_QUEUED, {"now": now})
+    now = {"now": names.now()}
+    return _take(tx, tx.row(_LAPSED, now) or tx.row(_QUEUED, now), worker)
+
+
+def claim_called_off(tx: Transaction, worker: str) -> Job | None:
+    """Takes a job that was cancelled while it waited, however long it would have waited still."""
+    return _take(tx, tx.row(_CALLED_OFF), worker)
+
+
+def _take(tx: Transaction, row: Row | None, worker: str) -> Job | None:
     if row is None:
         return None
-    job = _job(row)
+    job, now = _job(row), names.now()
     taken = replace(job, state="running", worker=worker, attempt=job.attempt + 1, lease=now + LEASE_SECONDS)
     changed = {name: getattr(taken, name) for name in ("state", "worker", "attempt", "lease")}
     tx.execute(_CLAIM, {**changed, "updated": now, "job_id": job.id})
@@ -174,6 +188,11 @@ def any_waiting(tx: Transaction) -> bool:
     """Whether `claim` would find something."""
     now = {"now": names.now()}
     return tx.row(_QUEUED, now) is not None or tx.row(_LAPSED, now) is not None
+
+
+def any_called_off(tx: Transaction) -> bool:
+    """Whether `claim_called_off` would find something."""
+    return tx.row(_CALLED_OFF) is not None
 
 
 def retry(tx: Transaction, job: Job, seconds: float) -> None:
