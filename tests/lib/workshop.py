@@ -8,7 +8,7 @@ ledger, deliveries and the vault are the real ones, and a channel or a model is 
 
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from passbox.state.resources import Resource
 RECEIVES = ["CAN_RECEIVE_MODEL_OUTPUT", "CAN_RECEIVE_INFERENCE_OUTPUT"]
 IMAGE = "vendor.example/models/late:1"
 QUERY = "SELECT id, spent FROM visits"
+VISITS = "id,spent,ssn\n1,2.5,x\n2,3.5,y\n"
 RECORDS = 250
 POLICIES: dict[str, Any] = {
     "trainedModelExports": {"filesToExport": ["MODEL"], "maxSize": {"unit": "GB", "value": 1}}
@@ -131,7 +132,12 @@ def limited(home: Path, **quotas: float) -> Iterator[Room]:
 
 
 class Workshop:
-    """The collaboration and its parties; payment: party → its PaymentConfiguration, also what it accepts."""
+    """The collaboration and its parties.
+
+    payment: party → its PaymentConfiguration, which is also what it accepts; policies: of the algorithm's
+    association; accounts: party → account, new ones where not given; configs: the algorithm's containers;
+    visits: the text of the table
+    """
 
     def __init__(
         self,
@@ -140,6 +146,8 @@ class Workshop:
         *,
         policies: Mapping[str, Any] | None = POLICIES,
         accounts: Mapping[str, str] | None = None,
+        configs: Mapping[str, Any] | None = None,
+        visits: str | None = None,
     ) -> None:
         self.room = room
         payment = payment or {}
@@ -160,8 +168,9 @@ class Workshop:
             party: join(room, account, self.id, payment.get(party))
             for party, account in self.accounts.items()
         }
-        self.association = self.associate(policies=policies)
-        self.table = self._bring_table()
+        algorithm = self.algorithm(f"late {self.id}", **(configs or {}))
+        self.association = self.associate(algorithm=algorithm, policies=policies)
+        self.table = self.bring("visits", VISITS if visits is None else visits, hidden=["ssn"])
 
     def account(self, party: str) -> str:
         return self.accounts[party]
@@ -211,15 +220,18 @@ class Workshop:
         )
         return str(answer["configuredModelAlgorithmAssociationArn"])
 
-    def _bring_table(self) -> str:
-        """The owner's table: any query of the runner's, for any algorithm; `ssn` may not come out."""
-        owner = self.accounts["owner"]
+    def bring(
+        self, name: str, text: str, *, party: str = "owner", hidden: Sequence[str] = (), database: str = "db"
+    ) -> str:
+        """Brings a table with the custom rule: any query of the runner's, for the one algorithm; the `hidden`
+        columns may not come out. Returns the table association's id."""
+        owner = self.accounts[party]
         client = self.room.cleanrooms(owner)
-        reference = self.room.put_csv(owner, "visits", "id,spent,ssn\n1,2.5,x\n2,3.5,y\n")
+        reference = self.room.put_csv(owner, name, text, database)
         table = client.create_configured_table(
-            name="visits",
+            name=name,
             tableReference=reference,
-            allowedColumns=["id", "spent", "ssn"],
+            allowedColumns=text.partition("\n")[0].split(","),
             analysisMethod="DIRECT_QUERY",
         )["configuredTable"]["id"]
         client.create_configured_table_analysis_rule(
@@ -231,24 +243,21 @@ class Workshop:
                         "allowedAnalyses": ["ANY_QUERY"],
                         "allowedAnalysisProviders": [self.accounts["runner"]],
                         "additionalAnalyses": "REQUIRED",
-                        "disallowedOutputColumns": ["ssn"],
+                        "disallowedOutputColumns": [*hidden],
                     }
                 }
             },
         )
         brought = client.create_configured_table_association(
-            name="visits",
-            **self.own("owner"),
-            configuredTableIdentifier=table,
-            roleArn=self.role("owner"),
+            name=name, **self.own(party), configuredTableIdentifier=table, roleArn=self.role(party)
         )["configuredTableAssociation"]["id"]
-        self.allow(brought, self.association)
+        self.allow(brought, self.association, party=party)
         return str(brought)
 
-    def allow(self, table: str, *associations: str, verb: str = "create") -> None:
+    def allow(self, table: str, *associations: str, verb: str = "create", party: str = "owner") -> None:
         """Lets the table feed these algorithm associations and no others."""
-        getattr(self.cleanrooms("owner"), f"{verb}_configured_table_association_analysis_rule")(
-            **self.own("owner"),
+        getattr(self.cleanrooms(party), f"{verb}_configured_table_association_analysis_rule")(
+            **self.own(party),
             configuredTableAssociationIdentifier=table,
             analysisRuleType="CUSTOM",
             analysisRulePolicy={
