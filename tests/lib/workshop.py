@@ -30,6 +30,7 @@ from passbox.state.resources import Resource
 RECEIVES = ["CAN_RECEIVE_MODEL_OUTPUT", "CAN_RECEIVE_INFERENCE_OUTPUT"]
 IMAGE = "vendor.example/models/late:1"
 QUERY = "SELECT id, spent FROM visits"
+PARTIES = ("owner", "runner", "vendor")
 VISITS = "id,spent,ssn\n1,2.5,x\n2,3.5,y\n"
 RECORDS = 250
 POLICIES: dict[str, Any] = {
@@ -134,9 +135,9 @@ def limited(home: Path, **quotas: float) -> Iterator[Room]:
 class Workshop:
     """The collaboration and its parties.
 
-    payment: party → its PaymentConfiguration, which is also what it accepts; policies: of the algorithm's
-    association; accounts: party → account, new ones where not given; configs: the algorithm's containers;
-    visits: the text of the table
+    payment: party → its PaymentConfiguration, which is also what it accepts; a party beyond the three is
+    invited too, and joins when a test says so; policies: of the algorithm's association; accounts: party →
+    account, new ones where not given; configs: the algorithm's containers; visits: the text of the table
     """
 
     def __init__(
@@ -152,21 +153,22 @@ class Workshop:
         self.room = room
         payment = payment or {}
         self.accounts = dict(accounts or {})
-        for party in ("owner", "runner", "vendor"):
+        guests = [party for party in payment if party not in PARTIES]
+        for party in (*PARTIES, *guests):
             self.accounts.setdefault(party, room.account())
-        owner, runner, vendor = (self.accounts[party] for party in ("owner", "runner", "vendor"))
+        owner, runner, vendor = (self.accounts[party] for party in PARTIES)
         self.id = collaborate(
             room,
             owner,
             [
                 named(runner, "CAN_QUERY", payment=payment.get("runner"), ml=RECEIVES),
                 named(vendor, payment=payment.get("vendor"), ml=RECEIVES),
+                *(named(self.accounts[party], payment=payment[party]) for party in guests),
             ],
             payment=payment.get("owner"),
         )
         self.memberships = {
-            party: join(room, account, self.id, payment.get(party))
-            for party, account in self.accounts.items()
+            party: join(room, self.accounts[party], self.id, payment.get(party)) for party in PARTIES
         }
         algorithm = self.algorithm(f"late {self.id}", **(configs or {}))
         self.association = self.associate(algorithm=algorithm, policies=policies)
