@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from passbox.access import keys
-from passbox.serve import application, dispatcher
+from passbox.serve import Dispatcher, application
 from passbox.settings import Settings
 from passbox.state import accounts, resources
 from passbox.state.database import Database
@@ -48,7 +48,7 @@ def make(home: Path) -> World:
         for account in (ACCOUNT, PAYER):
             accounts.create(tx, account, account)
             pairs[account] = keys.create(tx, secret, account, None, None)
-    call: Any = dispatcher(settings, database)
+    call: Any = Dispatcher(settings, database)
     collaboration = call(ACCOUNT, "cleanrooms.CreateCollaboration", _collaboration())["collaboration"]["id"]
     joined = {}
     for account in (ACCOUNT, PAYER):

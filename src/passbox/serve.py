@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from passbox.access.call import Call, Room
+from passbox.access.call import Aside, Call, Room
 from passbox.access.fetch import enter
 from passbox.access.keys import Keys, load_key_file
 from passbox.backends.catalogs.local import Local as LocalCatalog
@@ -17,11 +17,12 @@ from passbox.errors import Misconfigured
 from passbox.names import PageTokens
 from passbox.operations import OPERATIONS, reads_only
 from passbox.settings import Settings
-from passbox.state.database import Database
+from passbox.state.database import Database, Group
 from passbox.wire.app import Application, Key
 from passbox.wire.model import load_services
+from passbox.wire.together import Later
 
-Dispatch = Callable[[str, str, dict[str, Any]], Mapping[str, Any] | None]
+Output = Mapping[str, Any] | None
 
 
 def application(settings: Settings) -> Application:
@@ -30,6 +31,8 @@ def application(settings: Settings) -> Application:
     database = Database(settings.database)
     keys = Keys(database, load_key_file(settings.key_file))
 
+    dispatcher = Dispatcher(settings, database)
+
     def find_key(id: str) -> Key | None:
         found = keys.find(id)
         return None if found is None else Key(*found)
@@ -37,33 +40,63 @@ def application(settings: Settings) -> Application:
     return Application(
         load_services(),
         find_key,
-        dispatcher(settings, database),
+        dispatcher,
         implemented=frozenset(OPERATIONS),
         region=settings.region,
         # reads are shorter than the way to a thread and back
         inline=frozenset(filter(reads_only, OPERATIONS)),
+        changes=dispatcher,
         plain_routes={"/health": lambda: {"status": "ok"}},
     )
 
 
-def dispatcher(settings: Settings, database: Database) -> Dispatch:
-    """What answers a verified request: (account, operation, parameters) → output, in one transaction."""
-    room = Room(
-        region=settings.region,
-        tokens=PageTokens(load_key_file(settings.key_file)),
-        catalog=LocalCatalog(settings.accounts),
-        objects=LocalObjects(settings.accounts),
-        quotas=quotas(settings),
-    )
+class Dispatcher:
+    """Answers verified requests, each in one transaction; what changes something also in groups."""
 
-    def dispatch(account: str, operation: str, params: dict[str, Any]) -> Mapping[str, Any] | None:
-        transaction = database.read if reads_only(operation) else database.write
-        with transaction() as tx:
-            call = Call(account, operation, tx, room)
-            enter(call, params)
-            return OPERATIONS[operation](call, params)
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._database = database
+        self._room = Room(
+            region=settings.region,
+            tokens=PageTokens(load_key_file(settings.key_file)),
+            catalog=LocalCatalog(settings.accounts),
+            objects=LocalObjects(settings.accounts),
+            quotas=quotas(settings),
+        )
 
-    return dispatch
+    def __call__(self, account: str, operation: str, params: dict[str, Any]) -> Output:
+        """(account, operation, parameters) → output."""
+        if reads_only(operation):
+            with self._database.read() as tx:
+                return self._perform(Call(account, operation, tx, self._room), params)
+        change = self.change(account, operation, params)
+        while True:
+            try:
+                with self._database.group() as group:
+                    return change(group)
+            except Later as later:
+                later.work()
+
+    def begin(self) -> Group:
+        """Waits for the writers' turn."""
+        return self._database.begin()
+
+    def change(self, account: str, operation: str, params: dict[str, Any]) -> Callable[[Group], Output]:
+        """What makes the call in a group. Raises Later where something slow must be worked out before."""
+        known: dict[Any, Any] = {}
+
+        def make(group: Group) -> Output:
+            try:
+                with group.write() as tx:
+                    return self._perform(Call(account, operation, tx, self._room, known=known), params)
+            except Aside as aside:
+                raise Later(aside.settle) from None
+
+        return make
+
+    @staticmethod
+    def _perform(call: Call, params: dict[str, Any]) -> Output:
+        enter(call, params)
+        return OPERATIONS[call.operation](call, params)
 
 
 def quotas(settings: Settings) -> dict[str, float]:

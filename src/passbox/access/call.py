@@ -19,6 +19,9 @@ DEFAULT_PAGE = 50
 class Catalog(Protocol):
     """What operations ask of a catalog (see `passbox.backends.catalogs.base`)."""
 
+    def remembered(self, account: str, reference: Mapping[str, Any]) -> Any:
+        """What `describe` gave, while it still holds; else None."""
+
     def describe(self, account: str, reference: Mapping[str, Any]) -> Any:
         """Columns of one account's table."""
 
@@ -44,15 +47,36 @@ class Room:
     quotas: Mapping[str, float]
 
 
+class Aside(Exception):
+    """A call needs something slow. It is to be undone and made again once `settle` has been called."""
+
+    def __init__(self, settle: Callable[[], None]) -> None:
+        self.settle = settle
+
+
 @dataclass
 class Call:
-    """One authenticated, fetched and permitted call."""
+    """One authenticated, fetched and permitted call.
+
+    known: what has been worked out for it aside
+    """
 
     account: str
     operation: str
     tx: Transaction
     room: Room
     fetched: dict[str, Resource] = field(default_factory=dict)
+    known: dict[Any, Any] = field(default_factory=dict)
+
+    def aside(self, key: Any, work: Callable[[], Any]) -> Any:
+        """The result of something slow, for which other writers do not wait.
+
+        Raises Aside the first time; when the call is made again the result is there. What `work` goes by is
+        in `key`, so that a result never answers for what has changed meanwhile.
+        """
+        if key not in self.known:
+            raise Aside(lambda: self.known.update({key: work()}))
+        return self.known[key]
 
     @property
     def membership(self) -> Resource:

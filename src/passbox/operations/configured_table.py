@@ -83,11 +83,18 @@ def _table_type(reference: Mapping[str, Any]) -> str:
 
 
 def _describe(call: Call, reference: Mapping[str, Any]) -> list[dict[str, str]]:
-    try:
-        found = call.room.catalog.describe(call.account, reference).columns
-    except ValidationException as refusal:
-        raise invalid("tableReference", refusal.message) from refusal
-    return [{"name": column.name.lower(), "type": column.type} for column in found]
+    """The table's columns; files that have not been looked at yet may be large, so that is done aside."""
+    found = call.room.catalog.remembered(call.account, reference)
+    if found is None:
+
+        def look() -> Any:
+            try:
+                return call.room.catalog.describe(call.account, reference)
+            except ValidationException as refusal:
+                raise invalid("tableReference", refusal.message) from refusal
+
+        found = call.aside(("table", repr(reference)), look)
+    return [{"name": column.name.lower(), "type": column.type} for column in found.columns]
 
 
 def _check_methods(method: str, selected: list[str] | None) -> None:

@@ -51,7 +51,7 @@ def _workers(source: Params) -> tuple[str, int]:
 
 
 def _check_query(call: Call, source: Params, association: str) -> None:
-    """The gate, at the door. The worker asks it again when the query runs."""
+    """The gate, at the door, aside because parsing is slow. The worker asks again."""
     sql = source["sqlParameters"]
     place = "inputChannel.dataSource.protectedQueryInputParameters.sqlParameters"
     if ("queryString" in sql) == ("analysisTemplateArn" in sql):
@@ -60,13 +60,17 @@ def _check_query(call: Call, source: Params, association: str) -> None:
         fetch.missing("analysis_template", sql["analysisTemplateArn"])
     tables = schemas.tables(call.tx, call.collaboration.id)
     purpose = Purpose(runner=call.account, additional_analysis=association)
-    try:
-        approve(sql["queryString"], sql.get("parameters", {}), tables, purpose)
-    except QueryRefused as refusal:
-        message = f"{refusal.rule}: {refusal.message}"
-        raise ValidationException(
-            message, fields=[(f"{place}.queryString", message)], reason="INVALID_QUERY"
-        ) from refusal
+
+    def ask() -> None:
+        try:
+            approve(sql["queryString"], sql.get("parameters", {}), tables, purpose)
+        except QueryRefused as refusal:
+            message = f"{refusal.rule}: {refusal.message}"
+            raise ValidationException(
+                message, fields=[(f"{place}.queryString", message)], reason="INVALID_QUERY"
+            ) from refusal
+
+    call.aside(("query", repr((tables, purpose))), ask)
 
 
 @operation("cleanroomsml.CreateMLInputChannel")

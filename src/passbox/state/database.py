@@ -1,8 +1,9 @@
 """Opens the database and gives transactions. The only place that knows it is SQLite.
 
 A write begins IMMEDIATE, so two writers queue instead of failing half-way, and is durable when it returns
-(WAL with synchronous=FULL). Within this process writers take turns on one connection; those that wait already
-are committed together, each in a savepoint of its own, because one fsync costs more than their work.
+(WAL with synchronous=FULL). Within this process writers take turns on one connection. Who has several writes
+at hand makes them a Group: each in a savepoint of its own, all in one commit, because one fsync costs more
+than their work.
 
 Statements are built once with SQLAlchemy Core, compiled once to text, and executed by the driver: the layers
 between cost four times what SQLite does (docs/decisions/0004).
@@ -23,7 +24,6 @@ from passbox.errors import Misconfigured
 from passbox.state import tables
 
 SCHEMA_VERSION = 1
-MOST_TOGETHER = 64
 
 _DIALECT = sqlite.dialect(paramstyle="named")
 _IMMUTABLE = [
@@ -83,13 +83,47 @@ class Transaction:
         return found[0]
 
 
-class _Group:
-    """Writes that are committed together. `failed` is why they were not."""
+class Group:
+    """Writes that are committed together, by one caller at a time. Nothing of them lasts before `commit`."""
 
-    def __init__(self) -> None:
-        self.size = 0
-        self.ended = threading.Event()
-        self.failed: BaseException | None = None
+    def __init__(self, connection: sqlite3.Connection, turn: threading.Lock) -> None:
+        self.connection = connection
+        self._turn = turn
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """One atomic change: an exception undoes all of it, and nothing of the others."""
+        if not self.connection.in_transaction:
+            raise LookupError("an earlier write of the group broke its transaction")
+        self.connection.execute("SAVEPOINT one")
+        try:
+            yield Transaction(self.connection)
+        except BaseException:
+            self.connection.execute("ROLLBACK TO one")
+            raise
+        finally:
+            self.connection.execute("RELEASE one")
+
+    def commit(self) -> None:
+        """Makes all changes durable, or none if it raises, and ends the group."""
+        try:
+            self.connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        finally:
+            self._turn.release()
+
+    def abandon(self) -> None:
+        """Undoes every change and ends the group."""
+        try:
+            self._roll_back()
+        finally:
+            self._turn.release()
+
+    def _roll_back(self) -> None:
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
 
 
 class Database:
@@ -98,9 +132,6 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._turn = threading.Lock()
-        self._counting = threading.Lock()
-        self._waiting = 0
-        self._group: _Group | None = None
         self._writer: sqlite3.Connection | None = None
         self._local = threading.local()
         self._open: list[sqlite3.Connection] = []
@@ -122,6 +153,8 @@ class Database:
             "synchronous = FULL",
             "foreign_keys = ON",
             "cache_size = -32768",
+            # the undo log of savepoints outgrows what SQLite keeps in memory by itself
+            "temp_store = MEMORY",
         ):
             made.execute(f"PRAGMA {pragma}")
         self._open.append(made)
@@ -170,47 +203,31 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """One atomic, durable change: all of it on return, none of it on an exception."""
-        with self._counting:
-            self._waiting += 1
-        with self._turn:
-            with self._counting:
-                self._waiting -= 1
-            group, writer = self._join()
-            try:
-                writer.execute("SAVEPOINT one")
-                try:
-                    yield Transaction(writer)
-                except BaseException:
-                    writer.execute("ROLLBACK TO one")
-                    raise
-                finally:
-                    writer.execute("RELEASE one")
-            finally:
-                if self._waiting == 0 or group.size >= MOST_TOGETHER:
-                    self._commit(group, writer)
-        group.ended.wait()
-        if group.failed is not None:
-            raise group.failed
+        with self.group() as group:
+            yield Transaction(group.connection)
 
-    def _join(self) -> tuple[_Group, sqlite3.Connection]:
-        """The group that is open, or a new one with a transaction of its own."""
-        if self._writer is None:
-            self._writer = self._connect()
-        if self._group is None:
-            self._writer.execute("BEGIN IMMEDIATE")
-            self._group = _Group()
-        self._group.size += 1
-        return self._group, self._writer
-
-    def _commit(self, group: _Group, writer: sqlite3.Connection) -> None:
-        self._group = None
+    @contextmanager
+    def group(self) -> Iterator[Group]:
+        """Several changes, committed on return and abandoned on an exception."""
+        group = self.begin()
         try:
-            writer.execute("COMMIT")
-        except BaseException as error:
-            group.failed = error
-            writer.execute("ROLLBACK")
-        finally:
-            group.ended.set()
+            yield group
+        except BaseException:
+            group.abandon()
+            raise
+        group.commit()
+
+    def begin(self) -> Group:
+        """Waits for the writers' turn and holds it until the group is committed or abandoned."""
+        self._turn.acquire()
+        try:
+            if self._writer is None:
+                self._writer = self._connect()
+            self._writer.execute("BEGIN IMMEDIATE")
+        except BaseException:
+            self._turn.release()
+            raise
+        return Group(self._writer, self._turn)
 
     def close(self) -> None:
         """Closes every connection; using the database again opens new ones. Call it while nothing runs."""

@@ -3,18 +3,18 @@
     head within limits → plain route? → claim of the signature → route → body within limits
     → signature → implemented? → content type → params → dispatch → answer
 
-The event loop only moves bytes; from the signature on, a request runs in one thread of a bounded pool, or
-on the loop itself for operations named as `inline`. Knows HTTP and the models; must not know what an
-operation does.
+What is short runs on the event loop: a thread would cost more than it does. That is everything up to the
+params, the operations named as `inline`, and those that change something, which run `together`. What is slow
+runs in a bounded pool of threads. Knows HTTP and the models; must not know what an operation does.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from time import time
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
 from passbox.errors import PassboxError
@@ -34,12 +34,28 @@ from passbox.wire.intake import Disconnected, Intake, Limits, Message, Receive, 
 from passbox.wire.model import Service
 from passbox.wire.route import Route, Router, unknown_path
 from passbox.wire.sigv4 import Claim, FindKey, Key, Verifier
+from passbox.wire.together import Group, Later, Together
 
-Dispatch = Callable[[str, str, dict[str, Any]], Mapping[str, Any] | None]
+Output = Mapping[str, Any] | None
+Dispatch = Callable[[str, str, dict[str, Any]], Output]
+
+T = TypeVar("T")
+
+SHORT_BODY = 64 * 1024  # bytes that are hashed and read on the event loop
 
 _log = logging.getLogger(__name__)
 
 __all__ = ["Application", "Dispatch", "FindKey", "Key", "Limits"]
+
+
+class Changes(Protocol):
+    """Operations that change something, made in groups."""
+
+    def begin(self) -> Group:
+        """Starts a group; may wait."""
+
+    def change(self, account: str, operation: str, params: dict[str, Any]) -> Callable[[Any], Output]:
+        """What makes the call in a group, perhaps more than once: see `Later`."""
 
 
 class Application:
@@ -50,6 +66,7 @@ class Application:
                    passbox.errors. Must be safe to call from several threads.
     implemented:   the operations that `dispatch` knows; the others of the models answer 501.
     inline:        operations so short that a thread would cost more than they do.
+    changes:       makes the operations that are not inline, in place of `dispatch`.
     plain_routes:  unsigned GET paths, for example "/health", and what makes their JSON.
     clock:         seconds since the epoch, for the signature
     """
@@ -65,6 +82,7 @@ class Application:
         limits: Limits | None = None,
         plain_routes: Mapping[str, Callable[[], Mapping[str, Any]]] | None = None,
         inline: frozenset[str] = frozenset(),
+        changes: Changes | None = None,
         clock: Callable[[], float] = time,
     ) -> None:
         self._limits = limits or Limits()
@@ -74,6 +92,8 @@ class Application:
         self._dispatch = dispatch
         self._implemented = implemented
         self._inline = inline
+        self._changes = changes
+        self._together = None if changes is None else Together(changes.begin)
         self._plain = {path.encode(): make for path, make in (plain_routes or {}).items()}
         self._intake = Intake(self._limits)
         self._pool = ThreadPoolExecutor(self._limits.threads, thread_name_prefix="wire")
@@ -92,6 +112,8 @@ class Application:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
                 self._pool.shutdown(wait=True)
+                if self._together is not None:
+                    self._together.shutdown()
             await send({"type": message["type"] + ".complete"})
             if message["type"] == "lifespan.shutdown":
                 return
@@ -104,7 +126,7 @@ class Application:
             request = read_head(scope, self._limits)
             make = self._plain.get(request.path) if request.method == "GET" else None
             if make is not None:
-                response = await self._run(lambda: json_response(200, make(), request_id))
+                response = json_response(200, await self._counted(self._run(make)), request_id)
             else:
                 claim = self._claim(request)
                 errors = self._errors[claim.service]
@@ -134,8 +156,9 @@ class Application:
     async def _answer(
         self, claim: Claim, route: Route, request: Request, body: bytes, request_id: str
     ) -> Response:
-        def walk() -> Response:
-            operation = route.operation
+        operation = route.operation
+
+        def understand() -> tuple[str, dict[str, Any]]:
             account = self._verifier.account(claim, request, body)
             if operation.full_name not in self._implemented:
                 raise Refused(
@@ -143,20 +166,41 @@ class Application:
                 )
             if body and operation.takes_body:
                 require_json(request)
-            params = operation.decode(route.labels, request.query, body)
-            return operation.respond(self._dispatch(account, operation.full_name, params), request_id)
+            return account, operation.decode(route.labels, request.query, body)
 
-        return walk() if route.operation.full_name in self._inline else await self._run(walk)
+        short = len(body) <= SHORT_BODY
+        account, params = understand() if short else await self._counted(self._run(understand))
+        if operation.full_name in self._inline:
+            output = self._dispatch(account, operation.full_name, params)
+        else:
+            output = await self._counted(self._perform(account, operation.full_name, params))
+        return operation.respond(output, request_id)
 
-    async def _run(self, walk: Callable[[], Response]) -> Response:
+    async def _perform(self, account: str, name: str, params: dict[str, Any]) -> Output:
+        if self._changes is None or self._together is None:
+            return await self._run(lambda: self._dispatch(account, name, params))
+        change = self._changes.change(account, name, params)
+        while True:
+            try:
+                return await self._together.run(change)
+            except Later as later:
+                await self._run(later.work)
+
+    async def _counted(self, work: Coroutine[Any, Any, T]) -> T:
+        """Refuses what would wait behind too many others."""
         if self._in_flight >= self._limits.in_flight:
+            work.close()
             raise Refused(TOO_BUSY, 429, "The service is busy. Try again.")
         self._in_flight += 1
         try:
-            context = copy_context()
-            return await asyncio.get_running_loop().run_in_executor(self._pool, context.run, walk)
+            return await work
         finally:
             self._in_flight -= 1
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        """Does it in a thread of the pool."""
+        run = asyncio.get_running_loop().run_in_executor
+        return await run(self._pool, copy_context().run, work)
 
     def _refuse(self, error: Exception, errors: ErrorShapes, request_id: str, scope: Message) -> Response:
         place = {

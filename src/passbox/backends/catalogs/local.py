@@ -34,6 +34,10 @@ _TYPE = re.compile(rf"{_SIMPLE_TYPE}|decimal\([1-9][0-9]?,[0-9][0-9]?\)", re.ASC
 _SYNONYMS = {"integer": "int", "long": "bigint", "short": "smallint", "byte": "tinyint", "real": "float"}
 SCHEMA = "schema.json"
 CACHE = ".passbox-schema.json"
+_REMEMBERED = 1024  # tables
+_FEW = 100  # files; looking at more is not done at once
+
+_Seen = dict[str, tuple[int, int, int, int, int]]
 
 
 class Local:
@@ -41,10 +45,30 @@ class Local:
 
     def __init__(self, accounts: Path) -> None:
         self._accounts = accounts
+        self._remembered: dict[Path, tuple[_Seen, TableFiles]] = {}
+
+    def remembered(self, account: str, reference: Mapping[str, Any]) -> TableFiles | None:
+        """What `describe` gave, if nothing in the table's folder has changed since; never reads a file."""
+        try:
+            folder = self._folder(account, reference)
+        except (ResourceNotFoundException, ValidationException):
+            return None
+        seen, found = self._remembered.get(folder, ({}, None))
+        return found if found is not None and _seen(folder) == seen else None
 
     def describe(self, account: str, reference: Mapping[str, Any]) -> TableFiles:
         """Files, format and columns of a `glue` reference {databaseName, tableName, region?}."""
         folder = self._folder(account, reference)
+        seen = _seen(folder)
+        found = self._describe(folder)
+        if seen is not None:
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            self._remembered[folder] = seen, found
+        return found
+
+    @staticmethod
+    def _describe(folder: Path) -> TableFiles:
         files, format = _files(folder)
         names = _names(files, format)
         declared = _declared(folder)
@@ -64,11 +88,11 @@ class Local:
         if not _DATABASE.fullmatch(database) or not _TABLE.fullmatch(table):
             raise ValidationException(f"{database!r}.{table!r} is no name of a glue table.")
         shown = f"{account}/catalog/{database}/{table}"
-        folder = self._accounts
+        folder = str(self._accounts)
         for part in (account, "catalog", database, table):
-            folder = folder / part
+            folder = f"{folder}/{part}"
             try:
-                mode = folder.lstat().st_mode
+                mode = os.lstat(folder).st_mode
             except OSError:
                 raise ResourceNotFoundException(
                     f"There is no table {database}.{table}: looked for the folder accounts/{shown}/."
@@ -77,7 +101,26 @@ class Local:
                 raise ValidationException(
                     f"accounts/{shown}/ is reached by a link or a file, not by folders."
                 )
-        return folder
+        return Path(folder)
+
+
+def _seen(folder: Path) -> _Seen | None:
+    """What tells whether anything in a folder has changed, or None where that takes long to say."""
+    found: _Seen = {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith((".", "_")):
+                    continue
+                status = entry.stat(follow_symlinks=False)
+                found[entry.name] = (
+                    status.st_mode, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+                )  # fmt: skip
+                if len(found) > _FEW:
+                    return None
+    except OSError:
+        return None
+    return found
 
 
 def _files(folder: Path) -> tuple[list[Path], Literal["parquet", "csv"]]:
