@@ -7,9 +7,10 @@ ledger, deliveries and the vault are the real ones, and a channel or a model is 
 """
 
 import json
+import sqlite3
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from lib.room import Room, collaborate, join, named, running
 from passbox.__main__ import cli
 from passbox.backends.objects.local import Local
 from passbox.backends.runtimes.base import Isolation
-from passbox.jobs import delete_ml_input_channel_data, delete_trained_model_output, spine
+from passbox.jobs import delete_ml_input_channel_data, delete_trained_model_output, spine, standing
 from passbox.jobs import trained_model_export_job as real_export
-from passbox.jobs.kind import Machine, Result, Tools, Workspace
+from passbox.jobs.kind import Delivery, Machine, NotYet, Result, Tools, Workspace
 from passbox.ledger import prices
-from passbox.state import jobs
+from passbox.state import jobs, resources
 from passbox.state.database import Database, Transaction
 from passbox.state.resources import Resource
 
@@ -48,11 +49,19 @@ class Made:
         self.cost_type = cost_type
         self.fields = fields
 
-    def plan(self, _tx: Transaction, resource: Resource, _tools: Tools) -> Resource:
-        return resource
+    def plan(
+        self, tx: Transaction, resource: Resource, tools: Tools
+    ) -> tuple[Resource, tuple[str, str] | None]:
+        if resource.kind != "trained_model_inference_job":
+            return resource, None
+        model = resources.require(tx, "trained_model", resource.body["trainedModelId"])
+        return resource, standing.destination(tx, resource, model, RECEIVES[1], tools)
 
-    def run(self, plan: Resource, workspace: Workspace, _tools: Tools) -> Result:
-        if (plan.name or "").startswith("fails"):
+    def run(
+        self, plan: tuple[Resource, tuple[str, str] | None], workspace: Workspace, _tools: Tools
+    ) -> Result:
+        resource, receiver = plan
+        if (resource.name or "").startswith("fails"):
             return Result(failure=("AlgorithmError", "It failed, as its name says."))
         kept = workspace.directory("kept")
         for name in ("model.tar.gz", "output.tar.gz"):
@@ -63,7 +72,8 @@ class Made:
             if self.cost_type == prices.QUERY_COMPUTE
             else prices.records(self.cost_type, RECORDS)
         )
-        return Result(fields=self.fields, charges={self.cost_type: charge}, kept=kept)
+        deliveries = () if receiver is None else (Delivery(*receiver, {"results": kept / "output.tar.gz"}),)
+        return Result(self.fields, {self.cost_type: charge}, kept, deliveries)
 
 
 KINDS: dict[str, Any] = {
@@ -108,11 +118,23 @@ def work(room: Room) -> None:
                 if job.cancel:
                     raise spine.Cancelled
                 spine.walk(database, tools, KINDS, job)
+            except NotYet:
+                pass
             except spine.Cancelled:
                 status = spine.final_status(job, cancelled=True)
                 spine.abandon(database, tools, job, status, "CANCELLED", "The job was cancelled.")
     finally:
         database.close()
+
+
+def expire(room: Room, channel: str) -> None:
+    """What the calendar does: the retention of a channel, by its ARN, is over."""
+    with closing(sqlite3.connect(room.settings.database)) as connection, connection:
+        connection.execute(
+            "UPDATE job SET lease = 0 WHERE state = 'queued' AND resource = ? "
+            "AND kind = 'delete_ml_input_channel_data'",
+            (channel.rpartition("/")[2],),
+        )
 
 
 def ledger(home: Path) -> dict[str, Any]:

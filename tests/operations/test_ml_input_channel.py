@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lib.room import Room, everything, pays, refused, running
-from lib.workshop import QUERY, RECORDS, Workshop, limited, work
+from lib.workshop import QUERY, RECORDS, Workshop, expire, limited, work
 
 COMPUTE = "payerConfiguration.computePayerAccountId"
 SYNTHETIC = "payerConfiguration.syntheticDataPayerAccountId"
@@ -270,6 +270,34 @@ def test_deleting(shop: Workshop) -> None:
         delete(shop, arn)
     with pytest.raises(client.exceptions.ResourceNotFoundException):
         delete(shop, f"{arn[:-36]}{uuid4()}")
+
+
+def test_the_end_of_its_retention(shop: Workshop) -> None:
+    """Rows are never taken from under a job, and nothing new begins once the time is over."""
+    arn = shop.active_channel()
+    expire(shop.room, arn)
+    work(shop.room)
+    assert shop.get_channel(arn)["status"] == "INACTIVE"
+    arn = shop.active_channel("in use")
+    model = shop.model(arn)["trainedModelArn"]
+    expire(shop.room, arn)
+    work(shop.room)  # the older job first: the deletion
+    assert shop.ml().get_trained_model(**shop.own(), trainedModelArn=model)["status"] == "ACTIVE"
+    assert shop.get_channel(arn)["status"] == "DELETE_PENDING"
+    assert (shop.room.settings.vault / "ml_input_channel" / arn.rpartition("/")[2]).is_dir()
+    with pytest.raises(shop.ml().exceptions.ConflictException, match="DELETE_PENDING"):
+        shop.model(arn, "too late")
+    expire(shop.room, arn)
+    work(shop.room)
+    assert shop.get_channel(arn)["status"] == "INACTIVE"
+    assert not (shop.room.settings.vault / "ml_input_channel" / arn.rpartition("/")[2]).exists()
+    # deleted by hand before: the calendar then finds nothing to do
+    arn = shop.active_channel("by hand")
+    delete(shop, arn)
+    work(shop.room)
+    expire(shop.room, arn)
+    work(shop.room)
+    assert shop.get_channel(arn)["status"] == "INACTIVE"
 
 
 def test_both_lists_by_pages(shop: Workshop) -> None:

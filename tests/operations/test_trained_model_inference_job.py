@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lib.room import Room, everything, pays, refused, running
-from lib.workshop import IMAGE, RECORDS, Workshop, limited, work
+from lib.workshop import IMAGE, RECORDS, Made, Workshop, limited, work
 
 PAYER = "mlModelInferencePayerAccountId"
 META = "ResponseMetadata"
@@ -356,6 +356,29 @@ def test_the_book_beside_it(room: Room) -> None:
     assert [one["kind"] for one in scored()] == ["reserve", "post"]
     [line] = [one for one in shop.lines() if one["payer"] == shop.account("vendor")]
     assert (line["jobs"], line["posted"], line["reserved"]) == (1, RECORDS * 10, 0)
+
+
+def test_what_cannot_be_delivered_is_refunded(shop: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The receiver's folder was fine when the job began and is none when the results come."""
+    account = shop.account("runner")
+    buckets = shop.room.settings.accounts / account / "buckets"
+    run = Made.run
+
+    def get_in_the_way(*arguments: Any) -> Any:
+        buckets.mkdir(parents=True)
+        (buckets / f"results-{account}").write_text("no folder")
+        return run(*arguments)
+
+    monkeypatch.setattr(Made, "run", get_in_the_way)
+    arn = shop.start()
+    work(shop.room)
+    found = shop.get(arn)
+    assert (found["status"], found["statusDetails"]["statusCode"]) == ("CREATE_FAILED", "DELIVERY_FAILED")
+    entries = [one for one in shop.transfers() if one["cost_type"] == "machineLearning.modelInference"]
+    assert [one["kind"] for one in entries] == ["reserve", "post", "refund"]
+    assert entries[1]["amount"] == entries[2]["amount"] == RECORDS * 10
+    [line] = [one for one in shop.lines() if one["cost_type"] == "machineLearning.modelInference"]
+    assert (line["jobs"], line["quantity"], line["posted"], line["reserved"]) == (0, 0, 0, 0)
 
 
 def test_the_quotas(tmp_path: Path) -> None:

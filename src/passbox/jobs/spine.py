@@ -10,8 +10,9 @@
     deliver   staged files go where they belong, under keys made from the job; then the status is final
 
 A worker that takes a job over starts at its stored step: `approve`, `post` or `deliver`. A cancel is honoured
-until `post`. Money is posted at `post` and nowhere else, so exactly once. The final status is written after
-the delivery, so that whoever sees ACTIVE finds the files (docs/decisions/0003).
+until `post`. Money is posted at `post` and nowhere else, so exactly once; where nothing can be delivered, the
+final status comes with a refund. That status is written after the delivery, so that whoever sees ACTIVE finds
+the files (docs/decisions/0003).
 """
 
 import os
@@ -111,13 +112,15 @@ def _work(database: Database, tools: Tools, kind: Kind, job: Job, checkpoint: Ch
     clear(tools, job)
     workspace = Workspace(tools.scratch / f"{job.id}.{job.attempt}", lambda line: _note(database, job, line))
     workspace.path.mkdir(parents=True)
+    if job.kind.startswith("delete_"):
+        _close(database, job)
     try:
         # on a snapshot, because a plan may look long at files, and writers must not wait for that
         with database.read() as tx:
             plan = kind.plan(tx, _resource(tx, job), tools)
         with database.write() as tx:
             resource = _resource(tx, job)
-            if resource.status in ("CREATE_PENDING", "DELETE_PENDING", "ACTIVE"):
+            if resource.status in ("CREATE_PENDING", "DELETE_PENDING"):
                 begun = "DELETE_IN_PROGRESS" if job.kind.startswith("delete_") else "CREATE_IN_PROGRESS"
                 resources.change(tx, resource, status=begun)
         checkpoint("run")
@@ -138,6 +141,14 @@ def _work(database: Database, tools: Tools, kind: Kind, job: Job, checkpoint: Ch
         if jobs.cancel_requested(tx, job):
             raise Cancelled
         return jobs.advance(tx, job, "post", outcome)
+
+
+def _close(database: Database, job: Job) -> None:
+    """Lets nothing new begin with what is to be deleted, also where nobody but the calendar asked for it."""
+    with database.write() as tx:
+        resource = _resource(tx, job)
+        if resource.status == "ACTIVE":
+            resources.change(tx, resource, status="DELETE_PENDING")
 
 
 def _post(database: Database, job: Job) -> Job:
@@ -165,7 +176,7 @@ def _deliver(database: Database, tools: Tools, job: Job, checkpoint: Checkpoint)
             files = {key: staging / path for key, path in delivery["files"].items()}
             tools.objects.deliver(delivery["account"], delivery["uri"], files)
     except PassboxError as refused:
-        # the place was fine at submission; its owner has made it unusable since
+        # the place was fine when the job was planned; its owner has made it unusable since
         failure = {"statusCode": "DELIVERY_FAILED", "message": "The results could not be delivered."}
         _note(database, job, refused.message)
     for text in outcome["texts"]:
@@ -180,6 +191,8 @@ def _deliver(database: Database, tools: Tools, job: Job, checkpoint: Checkpoint)
             "statusDetails": failure,
         }
         status = final_status(job, failed=failure is not None)
+        if failure is not None:
+            book.refund(tx, job.id)  # nothing was posted, unless only the delivery failed
         resource = resources.change(tx, _resource(tx, job), status=status, body=body)
         jobs.end(tx, job)
         if job.kind == "ml_input_channel" and status == "ACTIVE":

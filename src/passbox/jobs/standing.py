@@ -45,9 +45,10 @@ def policies(found: Resource, kind: str) -> Mapping[str, Any]:
 
 
 def channel(tx: Transaction, arn: str, tools: Tools) -> Resource:
-    """A channel that is still ACTIVE, with its data still kept."""
+    """A channel with its data still kept. Where its retention has ended since the job was submitted it is
+    DELETE_PENDING, and its data waits for the job to end."""
     found = resources.first(tx, "ml_input_channel", arn=arn)
-    if found is None or found.status != "ACTIVE" or not tools.kept(found).is_dir():
+    if found is None or found.status not in ("ACTIVE", "DELETE_PENDING") or not tools.kept(found).is_dir():
         label = "is gone" if found is None else f"{found.name} is no longer ACTIVE"
         raise JobFailed("INVALID_RESOURCE", f"The ML input channel {label}.")
     _require_active(tx, found)

@@ -1,6 +1,7 @@
 """The book: two-phase, double entry, integers only, append-only. Knows no SQL and no clean room.
 
     reserve ──post──▶ posted       a job's cost, measured: exactly once
+       │       └──refund──▶ nothing      what was charged came to nothing after all
        └────void────▶ nothing      the job never used anything
 
 Money runs from `payer/ACCOUNT/COLLABORATION/COST_TYPE` (debited) to `room/COST_TYPE` (credited). A correction
@@ -8,6 +9,7 @@ is a new transfer. Identifiers come from the job, so doing a thing twice is seen
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from passbox import names
 from passbox.errors import PassboxError
@@ -48,6 +50,27 @@ def void(tx: Transaction, reservation: Transfer) -> Transfer:
     """Ends a reservation for nothing."""
     nothing = Charge(0, 0, reservation.quantity_unit, reservation.price, reservation.price_per)
     return _settle(tx, "void", reservation, nothing)
+
+
+def refund(tx: Transaction, job: str) -> list[Transfer]:
+    """Gives back everything that was posted for a job: a new transfer the other way for each post."""
+    made = []
+    for entry in transfers.of_job(tx, job):
+        if entry.kind == "post":
+            back = replace(
+                entry,
+                id=f"{job}/{entry.cost_type}/refund",
+                kind="refund",
+                settles=None,
+                debit=entry.credit,
+                credit=entry.debit,
+                at=names.now(),
+            )
+            transfers.add(tx, back)
+            transfers.move(tx, back.debit, back.unit, debits_posted=back.amount)
+            transfers.move(tx, back.credit, back.unit, credits_posted=back.amount)
+            made.append(back)
+    return made
 
 
 def open_reservations(tx: Transaction, job: str) -> list[Transfer]:

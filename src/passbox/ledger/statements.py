@@ -11,6 +11,7 @@ class Line:
     """One payer's charges for one cost type in one collaboration.
 
     posted, reserved: micro-dollars; quantity: thousandths of unit, posted only; jobs: how many were charged.
+    What was refunded is in none of them.
     """
 
     collaboration: str
@@ -32,7 +33,8 @@ def lines(transfers: Iterable[Transfer]) -> list[Line]:
         groups.setdefault((entry.collaboration, entry.payer, entry.cost_type), []).append(entry)
     found = []
     for (collaboration, payer, cost_type), group in sorted(groups.items()):
-        posted = [entry for entry in group if entry.kind == "post"]
+        refunded = {entry.job for entry in group if entry.kind == "refund"}
+        posted = [entry for entry in group if entry.kind == "post" and entry.job not in refunded]
         open_ = [entry for entry in group if entry.kind == "reserve" and entry.id not in ended]
         found.append(
             Line(

@@ -32,7 +32,7 @@ def hold(
     limit = call.room.quotas.get(quota, DEFAULTS[quota])
     if limit == math.inf:
         return
-    if resources.count(call.tx, kind, most=int(limit), statuses=statuses, **where) >= limit:
+    if resources.count(call.tx, kind, most=math.ceil(limit), statuses=statuses, **where) >= limit:
         label = quota.replace("_", " ")
         raise ServiceQuotaExceededException(
             f"The quota of {limit} {label} is reached. Wait for or delete some, or have the operator raise "

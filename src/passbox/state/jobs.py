@@ -5,7 +5,7 @@
               lease over ▼  │ claim by another worker, attempt + 1
                         running
 
-The attempt number is the fence: a worker that lost its lease can write nothing any more.
+Attempt and worker are the fence: a worker that lost its lease can write nothing any more.
 """
 
 from dataclasses import dataclass, replace
@@ -89,6 +89,7 @@ _CANCEL = Statement(select(table.c.cancel).where(table.c.id == bindparam("id")))
 _HELD = (
     table.c.id == bindparam("job_id"),
     table.c.attempt == bindparam("job_attempt"),
+    table.c.worker == bindparam("job_worker"),  # attempts begin anew when a job is put back
     table.c.state == "running",
 )
 
@@ -149,7 +150,7 @@ def _take(tx: Transaction, row: Row | None, worker: str) -> Job | None:
 
 def _write(tx: Transaction, job: Job, **values: Any) -> None:
     values["updated"] = names.now()
-    held = {"job_id": job.id, "job_attempt": job.attempt}
+    held = {"job_id": job.id, "job_attempt": job.attempt, "job_worker": job.worker}
     if tx.execute(_write_statement(tuple(values)), {**values, **held}) != 1:
         raise LeaseLost
 
