@@ -30,19 +30,16 @@ def reserve(
 ) -> Transfer:
     """Holds the estimate for a job's cost type; once for each."""
     entry = _transfer("reserve", job, collaboration, payer, cost_type, estimate)
-    if transfers.get(tx, entry.id) is not None:
+    if not transfers.add(tx, entry):
         raise BookError(detail=f"{entry.id} is reserved already")
-    transfers.add(tx, entry)
-    transfers.move(tx, entry.debit, entry.unit, debits_pending=entry.amount)
-    transfers.move(tx, entry.credit, entry.unit, credits_pending=entry.amount)
+    transfers.move(tx, entry, pending=entry.amount)
     return entry
 
 
 def post(tx: Transaction, reservation: Transfer, measured: Charge) -> Transfer:
     """Ends a reservation with what was measured. May be more or less than the estimate."""
     entry = _settle(tx, "post", reservation, measured)
-    transfers.move(tx, entry.debit, entry.unit, debits_posted=entry.amount)
-    transfers.move(tx, entry.credit, entry.unit, credits_posted=entry.amount)
+    transfers.move(tx, entry, posted=entry.amount)
     return entry
 
 
@@ -66,9 +63,9 @@ def refund(tx: Transaction, job: str) -> list[Transfer]:
                 credit=entry.debit,
                 at=names.now(),
             )
-            transfers.add(tx, back)
-            transfers.move(tx, back.debit, back.unit, debits_posted=back.amount)
-            transfers.move(tx, back.credit, back.unit, credits_posted=back.amount)
+            if not transfers.add(tx, back):
+                raise BookError(detail=f"{back.id} is given back already")
+            transfers.move(tx, back, posted=back.amount)
             made.append(back)
     return made
 
@@ -118,15 +115,13 @@ def replay(entries: Iterable[Transfer]) -> dict[tuple[str, str], tuple[int, int,
 
 
 def _settle(tx: Transaction, kind: str, reservation: Transfer, charge: Charge) -> Transfer:
-    if transfers.settlement(tx, reservation.id) is not None:
-        raise BookError(detail=f"{reservation.id} has ended already")
     entry = _transfer(
         kind, reservation.job, reservation.collaboration, reservation.payer, reservation.cost_type, charge,
         settles=reservation.id,
     )  # fmt: skip
-    transfers.add(tx, entry)
-    transfers.move(tx, reservation.debit, reservation.unit, debits_pending=-reservation.amount)
-    transfers.move(tx, reservation.credit, reservation.unit, credits_pending=-reservation.amount)
+    if not transfers.add(tx, entry):
+        raise BookError(detail=f"{reservation.id} has ended already")
+    transfers.move(tx, reservation, pending=-reservation.amount)
     return entry
 
 

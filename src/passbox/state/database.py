@@ -11,7 +11,7 @@ between cost four times what SQLite does (docs/decisions/0004).
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,11 @@ class Transaction:
         """Runs a change; how many rows it touched."""
         text, values = statement.text(parameters or {})
         return self._connection.execute(text, values).rowcount
+
+    def execute_each(self, statement: Statement, many: Sequence[Mapping[str, Any]]) -> None:
+        """Runs a change once for each of `many` parameters."""
+        values = [statement.text(parameters)[1] for parameters in many]
+        self._connection.executemany(statement.text(many[0])[0], values)
 
     def rows(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """All rows of a query."""
@@ -184,8 +189,16 @@ class Database:
     def _create(connection: sqlite3.Connection) -> None:
         for table in tables.metadata.sorted_tables:
             connection.execute(str(CreateTable(table).compile(dialect=_DIALECT)))
-            for index in table.indexes:
+        connection.execute("ANALYZE")  # makes the table of statistics, which are given and not measured
+        for table in tables.metadata.sorted_tables:
+            for index in sorted(table.indexes, key=lambda index: str(index.name)):
                 connection.execute(str(CreateIndex(index).compile(dialect=_DIALECT)))
+                if "rows" in index.info:
+                    rows = " ".join(str(number) for number in index.info["rows"])
+                    connection.execute(
+                        "INSERT INTO sqlite_stat1 VALUES (?, ?, ?)", (table.name, index.name, rows)
+                    )
+        connection.execute("ANALYZE sqlite_schema")  # reads them
         for trigger in _IMMUTABLE:
             connection.execute(trigger)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

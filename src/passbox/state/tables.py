@@ -19,9 +19,10 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
-    UniqueConstraint,
     text,
 )
+
+MANY = 1_000_000  # rows of a table, as the planner is told
 
 metadata = MetaData()
 
@@ -42,14 +43,31 @@ access_key = Table(
     Column("created", Float, nullable=False),
 )
 
+
+def _by(*columns: str, rows: list[int]) -> Index:
+    """An index of resources by kind and columns; partial, as what a row does not have costs it nothing.
+
+    rows: how many the planner expects to have the same first column, first two columns, …
+    """
+    missing = [f"{column} IS NOT NULL" for column in columns if column not in ("arn", "account")]
+    return Index(
+        f"resource_by_{'_'.join(columns)}",
+        "kind",
+        *columns,
+        sqlite_where=text(" AND ".join(missing)) if missing else None,
+        info={"rows": [MANY, MANY // 10, *rows]},
+    )
+
+
 resource = Table(
     "resource",
     metadata,
-    # SQLite's row number, so every index ends in it and gives its rows in the order of their commits
-    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    # SQLite's row number, so every index ends in it and gives its rows in the order of their commits; never
+    # given twice, so that a row's sequence and version name what was committed
+    Column("sequence", Integer, primary_key=True),
     Column("id", String, nullable=False, unique=True),
     Column("kind", String, nullable=False),
-    Column("arn", String, nullable=False, index=True),
+    Column("arn", String, nullable=False),
     Column("account", String, nullable=False),
     Column("collaboration", String),
     Column("membership", String),
@@ -60,30 +78,21 @@ resource = Table(
     Column("updated", Float, nullable=False),
     Column("version", Integer, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    # partial: what a row does not have costs it nothing
-    *(
-        Index(
-            f"resource_by_{'_'.join(columns)}",
-            "kind",
-            *columns,
-            sqlite_where=text(f"{columns[-1]} IS NOT NULL"),
-        )
-        for columns in (
-            ("name",),
-            ("account",),
-            ("account", "status"),
-            ("collaboration",),
-            ("membership",),
-            ("membership", "status"),
-            ("parent",),
-        )
-    ),
+    _by("arn", rows=[2]),
+    _by("account", rows=[1000]),
+    _by("account", "status", rows=[1000, 200]),
+    _by("collaboration", rows=[1000]),
+    _by("membership", rows=[1000]),
+    _by("membership", "name", rows=[1000, 2]),
+    _by("membership", "status", rows=[1000, 200]),
+    _by("parent", rows=[10]),
+    sqlite_autoincrement=True,
 )
 
 event = Table(
     "event",
     metadata,
-    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("sequence", Integer, primary_key=True),
     Column("at", Float, nullable=False),
     Column("subject", String, nullable=False, index=True),
     Column("kind", String, nullable=False),
@@ -97,8 +106,8 @@ job = Table(
     Column("id", String, primary_key=True),
     Column("kind", String, nullable=False),
     Column("resource", ForeignKey("resource.id"), nullable=False, index=True),
-    Column("collaboration", String, nullable=False, index=True),
-    Column("account", String, nullable=False, index=True),
+    Column("collaboration", String, nullable=False),
+    Column("account", String, nullable=False),
     Column("state", String, nullable=False),  # queued · running · ended
     Column("step", String, nullable=False),  # the spine's next step
     Column("attempt", Integer, nullable=False),
@@ -121,6 +130,7 @@ balance = Table(
     Column("debits_posted", Integer, nullable=False),
     Column("credits_pending", Integer, nullable=False),
     Column("credits_posted", Integer, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 transfer = Table(
@@ -142,7 +152,5 @@ transfer = Table(
     Column("price", Integer, nullable=False),  # micro-dollars for price_per whole units
     Column("price_per", Integer, nullable=False),
     Column("at", Float, nullable=False),
-    UniqueConstraint("settles"),
-    Index("transfer_by_payer", "payer", "at"),
-    Index("transfer_by_collaboration", "collaboration", "at"),
+    Index("transfer_by_settles", "settles", unique=True, sqlite_where=text("settles IS NOT NULL")),
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from passbox.state.database import Statement, Transaction
@@ -42,9 +42,8 @@ class Transfer:
     settles: str | None = None
 
 
-_INSERT = Statement(insert(transfer))
+_INSERT = Statement(upsert(transfer).on_conflict_do_nothing())
 _GET = Statement(select(transfer).where(transfer.c.id == bindparam("id")))
-_SETTLED = Statement(select(transfer).where(transfer.c.settles == bindparam("id")))
 _OF_JOB = Statement(
     select(transfer).where(transfer.c.job == bindparam("job")).order_by(transfer.c.at, transfer.c.id)
 )
@@ -52,28 +51,23 @@ _BALANCES = Statement(select(balance).order_by(balance.c.book_account))
 _TOTALS = Statement(
     select(balance.c.unit, *(func.sum(balance.c[name]) for name in COUNTERS)).group_by(balance.c.unit)
 )
-_OPEN = Statement(upsert(balance).on_conflict_do_nothing())
+_new = upsert(balance)
 _ADD = Statement(
-    update(balance)
-    .where(balance.c.book_account == bindparam("account"), balance.c.unit == bindparam("in_unit"))
-    .values({name: balance.c[name] + bindparam(f"add_{name}") for name in COUNTERS})
+    _new.on_conflict_do_update(
+        index_elements=[balance.c.book_account, balance.c.unit],
+        set_={name: balance.c[name] + _new.excluded[name] for name in COUNTERS},
+    )
 )
 
 
-def add(tx: Transaction, row: Transfer) -> None:
-    """Appends a transfer."""
-    tx.execute(_INSERT, vars(row))
+def add(tx: Transaction, row: Transfer) -> bool:
+    """Appends a transfer; False where it is there already, or another has settled what it settles."""
+    return tx.execute(_INSERT, vars(row)) == 1
 
 
 def get(tx: Transaction, id: str) -> Transfer | None:
     """A transfer by its identifier."""
     row = tx.row(_GET, {"id": id})
-    return None if row is None else Transfer(**dict(row))
-
-
-def settlement(tx: Transaction, id: str) -> Transfer | None:
-    """The post or void that ended a reserve."""
-    row = tx.row(_SETTLED, {"id": id})
     return None if row is None else Transfer(**dict(row))
 
 
@@ -89,11 +83,17 @@ def all_(tx: Transaction, **filters: str) -> Iterable[Transfer]:
         yield Transfer(**dict(row))
 
 
-def move(tx: Transaction, account: str, unit: str, **counters: int) -> None:
-    """Adds to the counters of one book account, opening it at zero."""
-    tx.execute(_OPEN, {"book_account": account, "unit": unit, **dict.fromkeys(COUNTERS, 0)})
-    changes: dict[str, Any] = {f"add_{name}": counters.get(name, 0) for name in COUNTERS}
-    tx.execute(_ADD, {"account": account, "in_unit": unit, **changes})
+def move(tx: Transaction, along: Transfer, *, pending: int = 0, posted: int = 0) -> None:
+    """Adds to the counters of both accounts of a transfer, opening them at zero."""
+    debit = (pending, posted, 0, 0)
+    credit = (0, 0, pending, posted)
+    tx.execute_each(
+        _ADD,
+        [
+            {"book_account": account, "unit": along.unit, **dict(zip(COUNTERS, counters, strict=True))}
+            for account, counters in ((along.debit, debit), (along.credit, credit))
+        ],
+    )
 
 
 def balances(tx: Transaction) -> list[dict[str, Any]]:
