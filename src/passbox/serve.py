@@ -16,6 +16,7 @@ from passbox.backends.objects.local import Local as LocalObjects
 from passbox.errors import Misconfigured
 from passbox.names import PageTokens
 from passbox.operations import OPERATIONS, reads_only
+from passbox.operations.quotas import DEFAULTS
 from passbox.settings import Settings
 from passbox.state.database import Database, Group
 from passbox.wire.app import Application, Key
@@ -108,6 +109,9 @@ def quotas(settings: Settings) -> dict[str, float]:
         found = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise Misconfigured(f"{path}: {error}") from None
+    unknown = sorted(set(found) - set(DEFAULTS))
+    if unknown:
+        raise Misconfigured(f"{path}: there is no quota {unknown[0]}; there are {', '.join(DEFAULTS)}.")
     wrong = [name for name, value in found.items() if type(value) not in (int, float) or not value >= 0]
     if wrong:
         raise Misconfigured(f"{path}: {wrong[0]} must be a number, zero or more; inf is no limit.")

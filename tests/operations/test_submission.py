@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lib.room import Room, refused
+from lib.room import REGION, Room, refused
 from lib.service import serving_home
 from lib.workshop import Workshop, ledger, limited, work
+from passbox.errors import Misconfigured
+from passbox.serve import application
+from passbox.settings import Settings
 from passbox.state import jobs, resources
 from passbox.state.database import Database
 
@@ -105,6 +108,34 @@ def test_no_quota_is_exceeded(room: Room) -> None:
     assert assert_one_to_one(room.settings.home) == {
         "ml_input_channel": 11, "trained_model": 7, "trained_model_inference_job": 3,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ml_input_chanels = 3", "no quota ml_input_chanels; there are .*ml_input_channels"),
+        ("ml_input_channels = -1", "ml_input_channels must be a number"),
+        ("ml_input_channels = nan", "ml_input_channels must be a number"),
+        ("ml_input_channels = true", "ml_input_channels must be a number"),
+        ("ml_input_channels = 'many'", "ml_input_channels must be a number"),
+        ("ml_input_channels", "quotas.toml"),
+    ],
+)
+def test_quotas_that_cannot_be(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "quotas.toml").write_text(text)
+    with pytest.raises(Misconfigured, match=words):
+        application(Settings(home=tmp_path, region=REGION))
+
+
+@pytest.mark.parametrize(("quota", "most"), [(0, 0), (1, 1), (1.5, 2), (2.0, 2)])
+def test_how_many_a_quota_lets_in(tmp_path: Path, quota: float, most: int) -> None:
+    with limited(tmp_path, ml_input_channels=quota) as room:
+        shop = Workshop(room)
+        for number in range(most):
+            shop.channel(f"channel {number}")
+        with pytest.raises(shop.ml().exceptions.ServiceQuotaExceededException) as full:
+            shop.channel("one more")
+        assert full.value.response["quotaValue"] == quota
 
 
 def test_a_name_is_given_once(room: Room) -> None:

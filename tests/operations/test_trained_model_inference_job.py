@@ -381,6 +381,28 @@ def test_what_cannot_be_delivered_is_refunded(shop: Trained, monkeypatch: pytest
     assert (line["jobs"], line["quantity"], line["posted"], line["reserved"]) == (0, 0, 0, 0)
 
 
+def test_nothing_is_delivered_to_who_left_while_it_ran(
+    shop: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.configure("vendor")
+    run = Made.run
+
+    def leave(*arguments: Any) -> Any:
+        shop.cleanrooms("owner").delete_member(
+            collaborationIdentifier=shop.id, accountId=shop.account("vendor")
+        )
+        return run(*arguments)
+
+    monkeypatch.setattr(Made, "run", leave)
+    arn = shop.start(receiver="vendor")
+    work(shop.room)
+    found = shop.get(arn)
+    assert (found["status"], found["statusDetails"]["statusCode"]) == ("CREATE_FAILED", "INVALID_RECEIVER")
+    assert not (shop.room.settings.accounts / shop.account("vendor") / "buckets").exists()
+    entries = [one for one in shop.transfers() if one["cost_type"] == "machineLearning.modelInference"]
+    assert [one["kind"] for one in entries] == ["reserve", "void"]
+
+
 def test_the_quotas(tmp_path: Path) -> None:
     with limited(tmp_path, inference_jobs_per_membership=2, inference_jobs_per_account=3) as room:
         shop = Trained(room)

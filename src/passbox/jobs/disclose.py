@@ -3,7 +3,7 @@
 What comes out is the outcome that the spine stores: plain JSON, paths relative to the job's directory.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import orjson
@@ -19,6 +19,7 @@ GROUP = "aws/cleanroomsml"
 
 def disclose(tx: Transaction, resource: Resource, result: Result, workspace: Workspace) -> dict[str, Any]:
     """The outcome of a run: what is posted, kept and delivered, and which account is given which words."""
+    result = _to_members(tx, resource, result)
     published: dict[str, Any] = {}
     texts: list[dict[str, str]] = []
     if result.output is not None:
@@ -44,6 +45,16 @@ def disclose(tx: Transaction, resource: Resource, result: Result, workspace: Wor
         "published": published or None,
         "texts": texts,
     }
+
+
+def _to_members(tx: Transaction, resource: Resource, result: Result) -> Result:
+    """The result, failed where it is for who has left the collaboration while the job ran."""
+    for delivery in result.deliveries:
+        member = resources.get(tx, "member", f"{resource.collaboration}/{delivery.account}")
+        if member is None or member.status != "ACTIVE":
+            message = f"The receiver {delivery.account} is no longer an active member."
+            return replace(result, failure=("INVALID_RECEIVER", message))
+    return result
 
 
 def _words(
