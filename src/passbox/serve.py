@@ -10,6 +10,7 @@ from typing import Any
 
 from passbox.access.call import Aside, Call, Room
 from passbox.access.fetch import enter
+from passbox.access.items import Items
 from passbox.access.keys import Keys, load_key_file
 from passbox.backends.catalogs.local import Local as LocalCatalog
 from passbox.backends.objects.local import Local as LocalObjects
@@ -21,6 +22,7 @@ from passbox.settings import Settings
 from passbox.state.database import Database, Group
 from passbox.wire.app import Application, Key
 from passbox.wire.model import load_services
+from passbox.wire.project import Kept
 from passbox.wire.together import Later
 
 Output = Mapping[str, Any] | None
@@ -62,6 +64,7 @@ class Dispatcher:
             catalog=LocalCatalog(settings.accounts),
             objects=LocalObjects(settings.accounts),
             quotas=quotas(settings),
+            items=Items(Kept),
         )
 
     def __call__(self, account: str, operation: str, params: dict[str, Any]) -> Output:

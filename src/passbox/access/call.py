@@ -3,10 +3,11 @@
 A Call holds only what its caller may see: `fetch` put it there, and the policy allowed it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Unpack
 
+from passbox.access.items import Items
 from passbox.errors import ValidationException
 from passbox.names import PageTokens
 from passbox.state import resources
@@ -37,7 +38,7 @@ class Objects(Protocol):
 class Room:
     """What is the same for every call: the region, the page tokens, and the contracts to the outside.
 
-    quotas: name → limit, where the operator set another than AWS's default.
+    quotas: name → limit, where the operator set another than AWS's default. items: those that lists remember.
     """
 
     region: str
@@ -45,6 +46,7 @@ class Room:
     catalog: Catalog
     objects: Objects
     quotas: Mapping[str, float]
+    items: Items
 
 
 class Aside(Exception):
@@ -106,32 +108,29 @@ class Call:
         key: str,
         *,
         default: int = DEFAULT_PAGE,
-        statuses: list[str] | None = None,
-        parents: list[str] | None = None,
-        accounts: list[str] | None = None,
-        **filters: Unpack[resources.Filters],
+        kept: bool = False,
+        **bounds: Unpack[resources.Bounds],
     ) -> dict[str, Any]:
         """One page of rows of a kind, as the modelled list output under `key` with its nextToken.
 
         A token belongs to the account, the operation and what the request asks for, not to the rows that
         `statuses`, `parents` and `accounts` happen to name: those may change between two pages.
+        kept: `project` goes by the row alone, not by other rows nor by who asks, so its items are made once.
         """
         limit = params.get("maxResults") or default
         asked = {name: params[name] for name in sorted(params) if name not in ("maxResults", "nextToken")}
         listing = "|".join([self.account, self.operation, repr(asked)])
         token = params.get("nextToken")
-        after = self.room.tokens.read(listing, token) if token else None
-        rows = resources.find(
-            self.tx,
-            kind,
-            statuses=statuses,
-            parents=parents,
-            accounts=accounts,
-            after=after,
-            limit=limit + 1,
-            **filters,
-        )
-        output: dict[str, Any] = {key: [project(row) for row in rows[:limit]]}
+        if token:
+            bounds["after"] = self.room.tokens.read(listing, token)
+        output: dict[str, Any]
+        rows: Sequence[resources.Place | Resource]
+        if kept:
+            places = rows = resources.places(self.tx, kind, limit=limit + 1, **bounds)
+            output = {key: self.room.items.of(self.tx, self.operation, places[:limit], project)}
+        else:
+            found = rows = resources.find(self.tx, kind, limit=limit + 1, **bounds)
+            output = {key: [project(row) for row in found[:limit]]}
         if len(rows) > limit:
             output["nextToken"] = self.room.tokens.issue(listing, rows[limit - 1].sequence)
         return output

@@ -80,7 +80,7 @@ def get_configured_model_algorithm(call: Call, params: Params) -> Output:
 @operation("cleanroomsml.ListConfiguredModelAlgorithms")
 def list_configured_model_algorithms(call: Call, params: Params) -> Output:
     """The caller's algorithms."""
-    return call.page(params, KIND, record, "configuredModelAlgorithms", account=call.account)
+    return call.page(params, KIND, record, "configuredModelAlgorithms", kept=True, account=call.account)
 
 
 @operation("cleanroomsml.DeleteConfiguredModelAlgorithm")

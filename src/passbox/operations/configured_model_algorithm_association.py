@@ -101,7 +101,7 @@ def get_collaboration_configured_model_algorithm_association(call: Call, params:
 def list_configured_model_algorithm_associations(call: Call, params: Params) -> Output:
     """The caller's associations."""
     key = "configuredModelAlgorithmAssociations"
-    return call.page(params, KIND, record, key, membership=call.membership.id)
+    return call.page(params, KIND, record, key, kept=True, membership=call.membership.id)
 
 
 @operation("cleanroomsml.ListCollaborationConfiguredModelAlgorithmAssociations")
@@ -109,7 +109,9 @@ def list_collaboration_configured_model_algorithm_associations(call: Call, param
     """All active members' associations."""
     key = "collaborationConfiguredModelAlgorithmAssociations"
     accounts = fetch.active_accounts(call)
-    return call.page(params, KIND, record, key, accounts=accounts, collaboration=call.collaboration.id)
+    return call.page(
+        params, KIND, record, key, kept=True, accounts=accounts, collaboration=call.collaboration.id
+    )
 
 
 @operation("cleanroomsml.DeleteConfiguredModelAlgorithmAssociation")

@@ -145,7 +145,9 @@ def get_configured_table(call: Call, params: Params) -> Output:
 @operation("cleanrooms.ListConfiguredTables")
 def list_configured_tables(call: Call, params: Params) -> Output:
     """The caller's tables."""
-    return call.page(params, "configured_table", record, "configuredTableSummaries", account=call.account)
+    return call.page(
+        params, "configured_table", record, "configuredTableSummaries", kept=True, account=call.account
+    )
 
 
 @operation("cleanrooms.UpdateConfiguredTable")

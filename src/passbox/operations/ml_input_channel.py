@@ -147,7 +147,7 @@ def get_collaboration_ml_input_channel(call: Call, params: Params) -> Output:
 @operation("cleanroomsml.ListMLInputChannels")
 def list_ml_input_channels(call: Call, params: Params) -> Output:
     """The caller's channels."""
-    return call.page(params, KIND, record, "mlInputChannelsList", membership=call.membership.id)
+    return call.page(params, KIND, record, "mlInputChannelsList", kept=True, membership=call.membership.id)
 
 
 @operation("cleanroomsml.ListCollaborationMLInputChannels")
@@ -155,7 +155,9 @@ def list_collaboration_ml_input_channels(call: Call, params: Params) -> Output:
     """The collaboration's channels, for every member."""
     key = "collaborationMLInputChannelsList"
     accounts = fetch.active_accounts(call)
-    return call.page(params, KIND, record, key, accounts=accounts, collaboration=call.collaboration.id)
+    return call.page(
+        params, KIND, record, key, kept=True, accounts=accounts, collaboration=call.collaboration.id
+    )
 
 
 @operation("cleanroomsml.DeleteMLInputChannelData")

@@ -4,10 +4,10 @@ The columns are what rows are found by; `body` holds the rest of the modelled re
 an update of a row that somebody else changed meanwhile raises ConflictException and changes nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypedDict, Unpack
+from typing import Any, NamedTuple, TypedDict, Unpack, cast
 
 import orjson
 from sqlalchemy import Select, bindparam, delete, func, insert, select, update
@@ -42,6 +42,13 @@ class Resource(NamedTuple):
     body: Mapping[str, Any] = MappingProxyType({})
 
 
+class Place(NamedTuple):
+    """A row as it was committed: neither a sequence nor a version of it is ever given twice."""
+
+    sequence: int
+    version: int
+
+
 class Filters(TypedDict, total=False):
     """What rows can be found by, each by equality."""
 
@@ -54,9 +61,20 @@ class Filters(TypedDict, total=False):
     name: str
 
 
+class Bounds(Filters, total=False):
+    """And what else bounds them.
+
+    statuses, parents, accounts: the row's must be among them. after: the last sequence of the page before.
+    """
+
+    statuses: Iterable[str] | None
+    parents: Iterable[str] | None
+    accounts: Iterable[str] | None
+    after: int | None
+
+
 _FIELDS = Resource._fields
 _COLUMNS = [name for name in _FIELDS if name != "sequence"]
-_READ = [table.c[name] for name in _FIELDS]
 _INSERT = Statement(insert(table))
 _DELETE = Statement(
     delete(table).where(table.c.id == bindparam("row_id"), table.c.version == bindparam("row_version"))
@@ -73,21 +91,47 @@ def _row(row: Row) -> Resource:
     return Resource._make((*columns[:-1], orjson.loads(columns[-1])))
 
 
+_READ = {
+    "row": [table.c[name] for name in _FIELDS],
+    "place": [table.c.sequence, table.c.version],
+    "count": [table.c.id],
+}
+_AMONG = {"statuses": "status", "parents": "parent", "accounts": "account"}
+
+
 @lru_cache(maxsize=512)
 def _select(
-    filters: tuple[str, ...], among: tuple[tuple[str, int], ...], paged: bool, counted: bool
+    what: str, filters: tuple[str, ...], among: tuple[tuple[str, int], ...] = (), *, paged: bool = False
 ) -> Statement:
     """filters: columns that must equal; among: columns and of how many values theirs must be one."""
-    statement: Select[Any] = select(*_READ)
+    statement: Select[Any] = select(*_READ[what])
     statement = statement.where(*(table.c[name] == bindparam(name) for name in filters))
     for name, number in among:
         statement = statement.where(table.c[name].in_([bindparam(f"{name}_{n}") for n in range(number)]))
     if paged:
         statement = statement.where(table.c.sequence > bindparam("after"))
-    if counted:
-        some = statement.with_only_columns(table.c.id).limit(bindparam("limit")).subquery()
+    if what == "count":
+        some = statement.limit(bindparam("limit")).subquery()
         return Statement(select(func.count()).select_from(some))
     return Statement(statement.order_by(table.c.sequence).limit(bindparam("limit")))
+
+
+def _query(what: str, kind: str, limit: int, bounds: Bounds) -> tuple[Statement, dict[str, Any]]:
+    """The statement that finds rows within bounds, and its parameters."""
+    values: dict[str, Any] = {"kind": kind, "limit": limit}
+    filters, among = ["kind"], []
+    for name, wanted in bounds.items():
+        if wanted is None:
+            continue
+        if name in _AMONG:
+            numbered = {f"{_AMONG[name]}_{n}": one for n, one in enumerate(cast(Iterable[str], wanted))}
+            values |= numbered
+            among.append((_AMONG[name], len(numbered)))
+            continue
+        values[name] = wanted
+        if name != "after":
+            filters.append(name)
+    return _select(what, tuple(filters), tuple(among), paged="after" in values), values
 
 
 def add(tx: Transaction, resource: Resource) -> Resource:
@@ -101,13 +145,13 @@ def add(tx: Transaction, resource: Resource) -> Resource:
 
 def get(tx: Transaction, kind: str, id: str) -> Resource | None:
     """The row with this identifier, if it is of this kind."""
-    row = tx.row(_select(("kind", "id"), (), False, False), {"kind": kind, "id": id, "limit": 1})
+    row = tx.row(_select("row", ("kind", "id")), {"kind": kind, "id": id, "limit": 1})
     return None if row is None else _row(row)
 
 
 def by_id(tx: Transaction, id: str) -> Resource | None:
     """The row with this identifier, of whatever kind."""
-    row = tx.row(_select(("id",), (), False, False), {"id": id, "limit": 1})
+    row = tx.row(_select("row", ("id",)), {"id": id, "limit": 1})
     return None if row is None else _row(row)
 
 
@@ -119,61 +163,32 @@ def require(tx: Transaction, kind: str, id: str) -> Resource:
     return found
 
 
-def find(
-    tx: Transaction,
-    kind: str,
-    *,
-    statuses: Iterable[str] | None = None,
-    parents: Iterable[str] | None = None,
-    accounts: Iterable[str] | None = None,
-    after: int | None = None,
-    limit: int = 10_000,
-    **filters: Unpack[Filters],
-) -> list[Resource]:
-    """Rows of a kind, oldest first, by equality on account, collaboration, membership, parent, arn or name.
-
-    statuses, parents, accounts: the row's must be among them. after: the sequence of the last row of the page
-    before.
-    """
-    values: dict[str, Any] = {"kind": kind, "limit": limit, **filters}
-    among = _among(values, status=statuses, parent=parents, account=accounts)
-    if after is not None:
-        values["after"] = after
-    statement = _select(("kind", *sorted(filters)), among, after is not None, False)
-    return [_row(row) for row in tx.rows(statement, values)]
+def find(tx: Transaction, kind: str, *, limit: int = 10_000, **bounds: Unpack[Bounds]) -> list[Resource]:
+    """Rows of a kind within bounds, oldest first."""
+    return [_row(row) for row in tx.rows(*_query("row", kind, limit, bounds))]
 
 
-def _among(values: dict[str, Any], **wanted: Iterable[str] | None) -> tuple[tuple[str, int], ...]:
-    """Binds the values of which a column's must be one; how many each column has."""
-    found = []
-    for name, given in wanted.items():
-        if given is not None:
-            numbered = {f"{name}_{index}": value for index, value in enumerate(given)}
-            values.update(numbered)
-            found.append((name, len(numbered)))
-    return tuple(found)
+def places(tx: Transaction, kind: str, *, limit: int, **bounds: Unpack[Bounds]) -> list[Place]:
+    """Where the rows are that `find` would give."""
+    return [Place(*row) for row in tx.rows(*_query("place", kind, limit, bounds))]
 
 
-def first(
-    tx: Transaction, kind: str, *, statuses: Iterable[str] | None = None, **filters: Unpack[Filters]
-) -> Resource | None:
+def at(tx: Transaction, places: Sequence[Place]) -> list[Resource]:
+    """The rows at places that the same transaction gave."""
+    values = {f"sequence_{n}": place.sequence for n, place in enumerate(places)}
+    statement = _select("row", (), (("sequence", len(values)),))
+    return [_row(row) for row in tx.rows(statement, {**values, "limit": len(values)})]
+
+
+def first(tx: Transaction, kind: str, **bounds: Unpack[Bounds]) -> Resource | None:
     """The oldest of `find`, or None."""
-    found = find(tx, kind, statuses=statuses, limit=1, **filters)
+    found = find(tx, kind, limit=1, **bounds)
     return found[0] if found else None
 
 
-def count(
-    tx: Transaction,
-    kind: str,
-    *,
-    most: int,
-    statuses: Iterable[str] | None = None,
-    **filters: Unpack[Filters],
-) -> int:
+def count(tx: Transaction, kind: str, *, most: int, **bounds: Unpack[Bounds]) -> int:
     """How many rows `find` would give, counted up to `most`."""
-    values: dict[str, Any] = {"kind": kind, "limit": most, **filters}
-    among = _among(values, status=statuses)
-    return int(tx.value(_select(("kind", *sorted(filters)), among, False, True), values))
+    return int(tx.value(*_query("count", kind, most, bounds)))
 
 
 def change(

@@ -8,6 +8,8 @@ has no closure. Must not know HTTP.
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
 from passbox.wire.shapes import Shape, Shapes, UnsupportedModel, resolve
 from passbox.wire.timestamps import WRITE
 
@@ -16,6 +18,24 @@ Project = Callable[[Any], Any]
 
 class OutputFault(Exception):
     """A handler returned what the model does not allow: a fault of ours, never of the caller."""
+
+
+class Kept:
+    """An item of a list that many answers of one operation have: projected and written once."""
+
+    __slots__ = ("_json", "_value")
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self._json: orjson.Fragment | None = None
+
+    def written(self, project: Project) -> orjson.Fragment:
+        """The item as JSON; its value is let go."""
+        value = self._value
+        if self._json is None:
+            self._json = orjson.Fragment(orjson.dumps(project(value)))
+            self._value = None
+        return self._json
 
 
 class Projections:
@@ -78,7 +98,7 @@ class Projections:
 
 
 def _each(item: Project) -> Project:
-    return lambda value: [item(one) for one in value]
+    return lambda value: [one.written(item) if type(one) is Kept else item(one) for one in value]
 
 
 def _each_value(item: Project) -> Project:
