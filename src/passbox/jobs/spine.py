@@ -207,7 +207,7 @@ def _expire(tx: Transaction, channel: Resource) -> None:
     jobs.enqueue(
         tx,
         Job(
-            id=names.new_id(),
+            id=names.new_job_id(),
             kind="delete_ml_input_channel_data",
             resource=channel.id,
             collaboration=channel.collaboration or "",

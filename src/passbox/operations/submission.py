@@ -28,7 +28,7 @@ def submit(
     job = jobs.enqueue(
         tx,
         Job(
-            id=names.new_id(),
+            id=names.new_job_id(),
             kind=kind,
             resource=resource.id,
             collaboration=resource.collaboration or "",
