@@ -3,7 +3,7 @@
 A Call holds only what its caller may see: `fetch` put it there, and the policy allowed it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Unpack
 
@@ -123,16 +123,16 @@ class Call:
         token = params.get("nextToken")
         if token:
             bounds["after"] = self.room.tokens.read(listing, token)
-        output: dict[str, Any]
-        rows: Sequence[resources.Place | Resource]
         if kept:
-            places = rows = resources.places(self.tx, kind, limit=limit + 1, **bounds)
-            output = {key: self.room.items.of(self.tx, self.operation, places[:limit], project)}
+            places = resources.places(self.tx, kind, limit=limit + 1, **bounds)
+            output = {key: self.room.items.page(self.tx, self.operation, places[:limit], project)}
+            sequences = [sequence for sequence, _ in places[limit - 1 :]]
         else:
-            found = rows = resources.find(self.tx, kind, limit=limit + 1, **bounds)
-            output = {key: [project(row) for row in found[:limit]]}
-        if len(rows) > limit:
-            output["nextToken"] = self.room.tokens.issue(listing, rows[limit - 1].sequence)
+            rows = resources.find(self.tx, kind, limit=limit + 1, **bounds)
+            output = {key: [project(row) for row in rows[:limit]]}
+            sequences = [row.sequence for row in rows[limit - 1 :]]
+        if len(sequences) > 1:
+            output["nextToken"] = self.room.tokens.issue(listing, sequences[0])
         return output
 
 

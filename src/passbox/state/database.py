@@ -74,6 +74,13 @@ class Transaction:
         text, values = statement.text(parameters or {})
         return self._connection.execute(text, values).fetchall()
 
+    def tuples(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> list[Any]:
+        """All rows of a query as plain tuples."""
+        text, values = statement.text(parameters or {})
+        cursor = self._connection.cursor()
+        cursor.row_factory = None
+        return cursor.execute(text, values).fetchall()
+
     def row(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> Row | None:
         """The first row of a query."""
         text, values = statement.text(parameters or {})

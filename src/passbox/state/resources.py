@@ -42,11 +42,8 @@ class Resource(NamedTuple):
     body: Mapping[str, Any] = MappingProxyType({})
 
 
-class Place(NamedTuple):
-    """A row as it was committed: neither a sequence nor a version of it is ever given twice."""
-
-    sequence: int
-    version: int
+# (sequence, version): a row as it was committed. Neither a sequence nor a version of it is ever given twice.
+Place = tuple[int, int]
 
 
 class Filters(TypedDict, total=False):
@@ -168,14 +165,14 @@ def find(tx: Transaction, kind: str, *, limit: int = 10_000, **bounds: Unpack[Bo
     return [_row(row) for row in tx.rows(*_query("row", kind, limit, bounds))]
 
 
-def places(tx: Transaction, kind: str, *, limit: int, **bounds: Unpack[Bounds]) -> list[Place]:
+def places(tx: Transaction, kind: str, *, limit: int, **bounds: Unpack[Bounds]) -> tuple[Place, ...]:
     """Where the rows are that `find` would give."""
-    return [Place(*row) for row in tx.rows(*_query("place", kind, limit, bounds))]
+    return tuple(tx.tuples(*_query("place", kind, limit, bounds)))
 
 
 def at(tx: Transaction, places: Sequence[Place]) -> list[Resource]:
     """The rows at places that the same transaction gave."""
-    values = {f"sequence_{n}": place.sequence for n, place in enumerate(places)}
+    values = {f"sequence_{n}": sequence for n, (sequence, _) in enumerate(places)}
     statement = _select("row", (), (("sequence", len(values)),))
     return [_row(row) for row in tx.rows(statement, {**values, "limit": len(values)})]
 

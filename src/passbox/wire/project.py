@@ -21,7 +21,7 @@ class OutputFault(Exception):
 
 
 class Kept:
-    """An item of a list that many answers of one operation have: projected and written once."""
+    """A list, or an item of one, that many answers of one operation have: projected and written once."""
 
     __slots__ = ("_json", "_value")
 
@@ -30,7 +30,7 @@ class Kept:
         self._json: orjson.Fragment | None = None
 
     def written(self, project: Project) -> orjson.Fragment:
-        """The item as JSON; its value is let go."""
+        """Its JSON; the value is let go."""
         value = self._value
         if self._json is None:
             self._json = orjson.Fragment(orjson.dumps(project(value)))
@@ -98,7 +98,12 @@ class Projections:
 
 
 def _each(item: Project) -> Project:
-    return lambda value: [one.written(item) if type(one) is Kept else item(one) for one in value]
+    def project(value: Any) -> Any:
+        if type(value) is Kept:
+            return value.written(project)
+        return [one.written(item) if type(one) is Kept else item(one) for one in value]
+
+    return project
 
 
 def _each_value(item: Project) -> Project:
