@@ -1,8 +1,8 @@
 """Signed requests: passbox beside moto_server and beside a bare "hello" of the same server.
 
-One API process each, one load process; every request is signed by botocore beforehand, then sent over 1
-and 16 connections (moto_server closes each connection after its answer). passbox writes to SQLite with full durability, moto to memory. Medians of interleaved
-rounds.
+One API process each, one load process; every request is signed by botocore beforehand, then sent over 1 and 16
+connections. passbox writes to SQLite with full durability, moto to memory; moto_server closes each connection
+after its answer. Medians of interleaved rounds.
 
     python -m bench.wire
 """
@@ -236,7 +236,7 @@ def show(results: dict[str, Any]) -> None:
     for name, rows in results["flat"].items():
         few, many = (rows[number] for number in STORED)
         print(
-            f"{name} @16 at {STORED[0]:,} rows {few:,.0f}, at {STORED[1]:,} rows {many:,.0f}: {many / few:.2f}x"
+            f"{name} @16: {few:,.0f} at {STORED[0]:,} rows, {many:,.0f} at {STORED[1]:,}: {many / few:.2f}x"
         )
 
 
