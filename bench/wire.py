@@ -1,8 +1,8 @@
 """Signed requests: passbox beside moto_server and beside a bare "hello" of the same server.
 
 One API process each, one load process; every request is signed by botocore beforehand, then sent over 1 and
-16 connections. passbox writes to SQLite with full durability, moto to memory; moto_server closes each connection
-after its answer. Medians of interleaved rounds.
+over 16 connections. passbox writes to SQLite with full durability, moto to memory. moto_server closes each
+connection after its answer. Medians of interleaved rounds.
 
     python -m bench.wire
 """
