@@ -46,7 +46,7 @@ def _serve_passbox(home: str, port: int) -> None:
     app = application(Settings(Path(home)))
     uvicorn.run(
         app, port=port, log_level="error", access_log=False, http=http_protocol(Limits()), ws="none",
-        server_header=False, date_header=False,
+        server_header=False, date_header=False, proxy_headers=False,
     )  # fmt: skip
 
 

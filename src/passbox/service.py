@@ -54,6 +54,7 @@ def run(
         app,
         http=http_protocol(Limits()),
         ws="none",
+        proxy_headers=False,
         log_config=None,
         access_log=False,
         lifespan="on",

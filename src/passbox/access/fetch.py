@@ -82,7 +82,7 @@ def active_accounts(call: Call) -> list[str]:
 
 def _one(call: Call, kind: str, identifier: str) -> Resource | None:
     if identifier.startswith("arn:"):
-        return resources.first(call.tx, kind, arn=identifier)
+        return resources.by_arn(call.tx, kind, identifier)
     return resources.get(call.tx, kind, identifier)
 
 
@@ -138,13 +138,13 @@ def _configured_table(call: Call, params: Mapping[str, Any]) -> frozenset[Relati
 
 def _algorithm(call: Call, params: Mapping[str, Any]) -> frozenset[Relation]:
     arn = params["configuredModelAlgorithmArn"]
-    found = resources.first(call.tx, "configured_model_algorithm", arn=arn)
+    found = resources.by_arn(call.tx, "configured_model_algorithm", arn)
     return _owned(call, found, "configured_model_algorithm", arn)
 
 
 def _tagged(call: Call, params: Mapping[str, Any]) -> frozenset[Relation]:
     arn = params["resourceArn"]
-    found = next((row for kind in _TAGGABLE if (row := resources.first(call.tx, kind, arn=arn))), None)
+    found = next((row for kind in _TAGGABLE if (row := resources.by_arn(call.tx, kind, arn))), None)
     if found is not None and found.kind == "collaboration" and found.status != "ACTIVE":
         found = None  # GetCollaboration does not find it either
     return _owned(call, found, "resource", arn)

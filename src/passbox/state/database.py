@@ -18,14 +18,24 @@ from typing import Any
 
 from sqlalchemy import Executable, Insert
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from passbox.errors import Misconfigured
 from passbox.state import tables
 
 SCHEMA_VERSION = 1
 
+
+class _Compiler(SQLiteCompiler):
+    """Leaves out the OFFSET 0 that SQLAlchemy binds to every LIMIT for SQLite."""
+
+    limit_clause = SQLCompiler.limit_clause
+
+
 _DIALECT = sqlite.dialect(paramstyle="named")
+_DIALECT.statement_compiler = _Compiler
 _IMMUTABLE = [
     f"CREATE TRIGGER transfer_never_{verb.lower()}d BEFORE {verb} ON transfer "
     f"BEGIN SELECT RAISE(ABORT, 'transfers are append-only'); END"
@@ -54,10 +64,14 @@ class Statement:
 
 
 class Transaction:
-    """What happens in one transaction. Rows are read by column name."""
+    """What happens in one transaction. Rows are read by column name.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    seen: what has been read, for `resources` to keep in step with what it writes; nobody else does meanwhile.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, seen: dict[Any, Any] | None = None) -> None:
         self._connection = connection
+        self.seen = {} if seen is None else seen
 
     def execute(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> int:
         """Runs a change; how many rows it touched."""
@@ -101,6 +115,7 @@ class Group:
     def __init__(self, connection: sqlite3.Connection, turn: threading.Lock) -> None:
         self.connection = connection
         self._turn = turn
+        self._seen: dict[Any, Any] = {}
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
@@ -109,8 +124,9 @@ class Group:
             raise LookupError("an earlier write of the group broke its transaction")
         self.connection.execute("SAVEPOINT one")
         try:
-            yield Transaction(self.connection)
+            yield Transaction(self.connection, self._seen)
         except BaseException:
+            self._seen.clear()
             self.connection.execute("ROLLBACK TO one")
             raise
         finally:

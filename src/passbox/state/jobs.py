@@ -8,7 +8,7 @@
 Attempt and worker are the fence: a worker that lost its lease can write nothing any more.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -45,8 +45,8 @@ class Job:
     cancel: bool = False
     progress: str | None = None
     outcome: dict[str, Any] | None = None
-    created: float = 0.0
-    updated: float = 0.0
+    created: float = field(default_factory=names.now)
+    updated: float = field(default_factory=names.now)
 
 
 _INSERT = Statement(insert(table))
@@ -108,8 +108,6 @@ def _job(row: Row) -> Job:
 
 def enqueue(tx: Transaction, job: Job) -> Job:
     """Adds a job to the queue."""
-    now = names.now()
-    job = replace(job, created=now, updated=now)
     tx.execute(_INSERT, {**vars(job), "outcome": orjson.dumps(job.outcome) if job.outcome else None})
     events.record(tx, job.id, f"job.{job.kind}", None, job.step)
     return job

@@ -15,7 +15,7 @@ from sqlalchemy import Select, bindparam, delete, func, insert, select, update
 from passbox import names
 from passbox.errors import ConflictException
 from passbox.state import events
-from passbox.state.database import Row, Statement, Transaction
+from passbox.state.database import Statement, Transaction
 from passbox.state.tables import resource as table
 
 
@@ -83,8 +83,7 @@ _UPDATE = Statement(
 )
 
 
-def _row(row: Row) -> Resource:
-    columns = tuple(row)
+def _row(columns: tuple[Any, ...]) -> Resource:
     return Resource._make((*columns[:-1], orjson.loads(columns[-1])))
 
 
@@ -142,14 +141,33 @@ def add(tx: Transaction, resource: Resource) -> Resource:
 
 def get(tx: Transaction, kind: str, id: str) -> Resource | None:
     """The row with this identifier, if it is of this kind."""
-    row = tx.row(_select("row", ("kind", "id")), {"kind": kind, "id": id, "limit": 1})
-    return None if row is None else _row(row)
+    return _see(tx, kind, "id", id)
+
+
+def by_arn(tx: Transaction, kind: str, arn: str) -> Resource | None:
+    """The oldest row of a kind with this ARN."""
+    return _see(tx, kind, "arn", arn)
+
+
+def _see(tx: Transaction, kind: str, column: str, value: str) -> Resource | None:
+    """The oldest row where the column has this value; read once in a transaction."""
+    found: Resource | None = tx.seen.get((kind, column, value))
+    if found is None:
+        rows = tx.tuples(_select("row", ("kind", column)), {"kind": kind, column: value, "limit": 1})
+        if rows:
+            found = tx.seen[kind, column, value] = _row(rows[0])
+    return found
+
+
+def _forget(tx: Transaction, resource: Resource) -> None:
+    tx.seen.pop((resource.kind, "id", resource.id), None)
+    tx.seen.pop((resource.kind, "arn", resource.arn), None)
 
 
 def by_id(tx: Transaction, id: str) -> Resource | None:
     """The row with this identifier, of whatever kind."""
-    row = tx.row(_select("row", ("id",)), {"id": id, "limit": 1})
-    return None if row is None else _row(row)
+    rows = tx.tuples(_select("row", ("id",)), {"id": id, "limit": 1})
+    return _row(rows[0]) if rows else None
 
 
 def require(tx: Transaction, kind: str, id: str) -> Resource:
@@ -162,7 +180,7 @@ def require(tx: Transaction, kind: str, id: str) -> Resource:
 
 def find(tx: Transaction, kind: str, *, limit: int = 10_000, **bounds: Unpack[Bounds]) -> list[Resource]:
     """Rows of a kind within bounds, oldest first."""
-    return [_row(row) for row in tx.rows(*_query("row", kind, limit, bounds))]
+    return [_row(row) for row in tx.tuples(*_query("row", kind, limit, bounds))]
 
 
 def places(tx: Transaction, kind: str, *, limit: int, **bounds: Unpack[Bounds]) -> tuple[Place, ...]:
@@ -174,7 +192,7 @@ def at(tx: Transaction, places: Sequence[Place]) -> list[Resource]:
     """The rows at places that the same transaction gave."""
     values = {f"sequence_{n}": sequence for n, (sequence, _) in enumerate(places)}
     statement = _select("row", (), (("sequence", len(values)),))
-    return [_row(row) for row in tx.rows(statement, {**values, "limit": len(values)})]
+    return [_row(row) for row in tx.tuples(statement, {**values, "limit": len(values)})]
 
 
 def first(tx: Transaction, kind: str, **bounds: Unpack[Bounds]) -> Resource | None:
@@ -207,6 +225,7 @@ def change(
     )
     values = {key: getattr(changed, key) for key in ("name", "status", "updated", "version")}
     values |= {"body": orjson.dumps(merged), "row_id": resource.id, "row_version": resource.version}
+    _forget(tx, resource)
     if tx.execute(_UPDATE, values) != 1:
         raise ConflictException(
             "The resource was changed by another request meanwhile; read it and try again."
@@ -218,6 +237,7 @@ def change(
 
 def remove(tx: Transaction, resource: Resource) -> None:
     """Deletes the row; its events stay."""
+    _forget(tx, resource)
     if tx.execute(_DELETE, {"row_id": resource.id, "row_version": resource.version}) != 1:
         raise ConflictException(
             "The resource was changed by another request meanwhile; read it and try again."
