@@ -104,7 +104,7 @@ class Room:
 
     def add(self, kind: str, id: str, **values: Any) -> Resource:
         """Stores a resource; keywords that are no columns go into its body."""
-        columns = {name: values.pop(name) for name in list(values) if name in Resource.__dataclass_fields__}
+        columns = {name: values.pop(name) for name in list(values) if name in Resource._fields}
         now = names.now()
         defaults = {"arn": f"arn:{id}", "account": RUNNER, "collaboration": ROOM, "membership": MEMBERSHIP}
         row = Resource(

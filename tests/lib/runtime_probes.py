@@ -151,7 +151,8 @@ PROGRAMS: dict[str, tuple[str, bool]] = {
         False,
     ),
     "the host's temporary files": (
-        "if not os.listdir('/tmp'): raise OSError(errno.ENOENT, '')",
+        "seen = {path.split('/')[2] for path in (sys.prefix, sys.base_prefix) if path.startswith('/tmp/')}\n"
+        "if not set(os.listdir('/tmp')) - seen: raise OSError(errno.ENOENT, '')",
         True,
     ),
     "the host's root through process 1": ("open('/proc/1/root/etc/shadow').read(1)", False),

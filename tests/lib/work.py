@@ -64,6 +64,8 @@ class World:
         for folder in ("vault/staging", "scratch", f"accounts/{ACCOUNT}"):
             (home / folder).mkdir(parents=True)
         self.database = Database(home / "passbox.sqlite")
+        with self.database.write() as tx:
+            resources.add(tx, _member())
 
     def tools(self) -> Tools:
         nothing: Any = None
@@ -139,6 +141,22 @@ class World:
         )
         process.start()
         return process
+
+
+def _member() -> Resource:
+    """The account that submits and receives, active in its collaboration."""
+    now = names.now()
+    return Resource(
+        kind="member",
+        id=f"{COLLABORATION}/{ACCOUNT}",
+        arn="arn:member",
+        account=ACCOUNT,
+        created=now,
+        updated=now,
+        collaboration=COLLABORATION,
+        status="ACTIVE",
+        body={"abilities": ["CAN_QUERY"]},
+    )
 
 
 class KillOnce:

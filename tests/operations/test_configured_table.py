@@ -468,3 +468,22 @@ def test_a_table_in_use_stays(room: Room) -> None:
     client.delete_configured_table(configuredTableIdentifier=id)
     with pytest.raises(client.exceptions.ResourceNotFoundException):
         client.get_configured_table_analysis_rule(configuredTableIdentifier=id, analysisRuleType="LIST")
+
+
+def test_a_list_shows_each_version_and_each_accounts_own(room: Room) -> None:
+    """Items are written once for each version of a row: what changes is seen at once, and by its owner only."""
+    mine, others = room.account(), room.account()
+    first, second = make(room, mine, name="first"), make(room, mine, name="second")
+    make(room, others, name="other")
+    client = room.cleanrooms(mine)
+
+    def names() -> list[str]:
+        return [each["name"] for each in client.list_configured_tables()["configuredTableSummaries"]]
+
+    assert names() == names() == ["first", "second"]
+    client.update_configured_table(configuredTableIdentifier=first["id"], name="renamed")
+    assert names() == ["renamed", "second"]
+    client.delete_configured_table(configuredTableIdentifier=second["id"])
+    assert names() == ["renamed"]
+    [other] = room.cleanrooms(others).list_configured_tables()["configuredTableSummaries"]
+    assert other["name"] == "other"
