@@ -471,7 +471,7 @@ def test_a_table_in_use_stays(room: Room) -> None:
 
 
 def test_a_list_shows_each_version_and_each_accounts_own(room: Room) -> None:
-    """Items are written once for each version of a row: what changes is seen at once, and by its owner only."""
+    """Items are written once for each version of a row; a change is seen at once, and by its owner only."""
     mine, others = room.account(), room.account()
     first, second = make(room, mine, name="first"), make(room, mine, name="second")
     make(room, others, name="other")
