@@ -60,7 +60,13 @@ def cli() -> None:
 @cli.command()
 @_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8420, show_default=True, help="The port; 0 takes a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8420,
+    show_default=True,
+    help="The port; 0 takes a free one.",
+)
 @click.option("--region", default=default_region, help="The region in ARNs and signatures.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Jobs run at a time.")
 @click.option("--tls-certificate", type=click.Path(exists=True, dir_okay=False), help="PEM file.")
@@ -183,15 +189,30 @@ def image() -> None:
 @click.argument("uri")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @_options
-def image_add(uri: str, path: Path, home: Path, as_json: bool) -> None:
+@click.option("--account", help="The account it belongs to. Default: the one in an ECR path, if it is here.")
+def image_add(uri: str, path: Path, home: Path, as_json: bool, account: str | None) -> None:
     """Make an OCI layout or archive, or a folder with `train` and `serve`, known as URI."""
     from passbox.backends.images.store import ImageStore
 
-    added = ImageStore(Settings(home.absolute()).images).add(uri, path)
+    settings = Settings(home.absolute())
+    owner = account or _account_of(uri, settings)
+    added = ImageStore(settings.images).add(uri, path, owner)
     if as_json:
-        _print_json({"uri": uri, "digest": added.digest})
+        _print_json({"uri": uri, "digest": added.digest, "account": owner})
         return
-    click.echo(f"{uri} is {added.digest}")
+    click.echo(f"{uri} is {added.digest}, for {f'account {owner}' if owner else 'every account'}")
+
+
+def _account_of(uri: str, settings: Settings) -> str | None:
+    """The account in `ACCOUNT.dkr.ecr.REGION.amazonaws.com/…`, if this room has it."""
+    from passbox.state import accounts
+    from passbox.state.database import Database
+
+    number, _, rest = uri.partition(".")
+    if not (ACCOUNT.fullmatch(number) and rest.startswith("dkr.ecr.") and settings.database.exists()):
+        return None
+    with Database(settings.database).read() as tx:
+        return number if accounts.exists(tx, number) else None
 
 
 @image.command("list")
@@ -200,14 +221,13 @@ def image_list(home: Path, as_json: bool) -> None:
     """List the images."""
     from passbox.backends.images.store import ImageStore
 
-    rows = [
-        {"uri": uri, "digest": found.digest}
-        for uri, found in ImageStore(Settings(home.absolute()).images).list()
-    ]
+    store = ImageStore(Settings(home.absolute()).images)
+    owners = store.owners()
+    rows = [{"uri": uri, "digest": found.digest, "account": owners[uri]} for uri, found in store.list()]
     if as_json:
         _print_json(rows)
         return
-    _show(rows, ["uri", "digest"], empty="No images yet; see `passbox image add`.")
+    _show(rows, ["uri", "account", "digest"], empty="No images yet; see `passbox image add`.")
 
 
 @cli.group()
@@ -223,8 +243,9 @@ def job_list(home: Path, as_json: bool) -> None:
 
     hidden = ("outcome", "lease", "worker")
     with _database(home).read() as tx:
-        rows = []
+        rows, due = [], {}
         for found in jobs.all_(tx):
+            due[found.id] = found.lease
             shown = {key: value for key, value in vars(found).items() if key not in hidden}
             resource = resources.by_id(tx, found.resource)
             rows.append({**shown, "isolation": resource.body.get("isolation") if resource else None})
@@ -237,6 +258,8 @@ def job_list(home: Path, as_json: bool) -> None:
         )
         row["created"] = _when(row["created"])
         row["state"] = row["step"] if row["state"] == "running" else row["state"]
+        if due[row["id"]] > time.time() and row["state"] == "queued":
+            row["state"], row["elapsed"] = "due", _when(due[row["id"]])
     _show(
         rows,
         ["created", "kind", "account", "state", "elapsed", "isolation", "progress", "id"],
@@ -334,6 +357,9 @@ def main() -> None:
         cli()
     except PassboxError as error:
         click.echo(f"passbox: {error.message}", err=True)
+        raise SystemExit(1) from None
+    except OSError as error:
+        click.echo(f"passbox: {error}; give another --home, or mend what is at this path.", err=True)
         raise SystemExit(1) from None
 
 

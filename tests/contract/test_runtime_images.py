@@ -14,6 +14,7 @@ from passbox.backends.runtimes.base import Isolation, Limits, Mount, SandboxSpec
 from passbox.backends.runtimes.bubblewrap import BubblewrapRuntime
 from passbox.errors import JobFailed, Misconfigured
 
+ACCOUNT = "111111111111"
 URI = "registry.example/models/churn"
 
 
@@ -161,15 +162,27 @@ def test_names(store, source):
     layout(source, [file("x", "1")])
     image = store.add("registry.example:5000/a/b", source)
     for name in ("registry.example:5000/a/b", "registry.example:5000/a/b:latest"):
-        assert store.resolve(name) == image
-    assert store.resolve(f"registry.example:5000/a/b@{image.digest}") == image
-    assert store.resolve(f"registry.example:5000/a/b:9@{image.digest}") == image
-    for name in ("registry.example:5000/a/b:2", "b", f"other/a/b@{image.digest}", f"a@sha256:{'0' * 64}"):
+        assert store.resolve(name, ACCOUNT) == image
+    for name in ("registry.example:5000/a/b:2", "b", f"registry.example:5000/a/b@{image.digest}"):
         with pytest.raises(JobFailed, match=r"passbox image add .* PATH"):
-            store.resolve(name)
+            store.resolve(name, ACCOUNT)
     for name in ("", "a b", "a/", f"a@{'0' * 64}"):
         with pytest.raises(Misconfigured):
-            store.resolve(name)
+            store.resolve(name, ACCOUNT)
+
+
+def test_an_image_of_another_account_is_not_there(store, source):
+    layout(source, [file("x", "1")])
+    image = store.add(URI, source, owner=ACCOUNT)
+    assert store.resolve(URI, ACCOUNT) == image
+    messages = set()
+    for name in (URI, "registry.example/none"):
+        with pytest.raises(JobFailed) as refused:
+            store.resolve(name, "999999999999")
+        messages.add((refused.value.code, refused.value.message.replace(name, "NAME")))
+    assert len(messages) == 1
+    assert store.add(URI, source).digest == image.digest  # the operator gives it to every account
+    assert store.resolve(URI, "999999999999") == image
 
 
 def test_adding_again_moves_the_name_and_keeps_the_old_image(store, source, tmp_path):
@@ -179,8 +192,8 @@ def test_adding_again_moves_the_name_and_keeps_the_old_image(store, source, tmp_
     newer.mkdir()
     layout(newer, [file("x", "2")])
     new = store.add(URI, newer)
-    assert store.resolve(URI) == new != old
-    assert tree(store.resolve(f"{URI}@{old.digest}")) == {"x": "1"}
+    assert store.resolve(URI, ACCOUNT) == new != old
+    assert tree(old) == {"x": "1"}
     assert store.add(URI, newer) == new
     assert [name for name, _ in store.list()] == [f"{URI}:latest"]
 

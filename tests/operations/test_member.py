@@ -85,13 +85,13 @@ def test_removal(room: Room) -> None:
     assert [one["status"] for one in listed] == ["INVITED", "REMOVED", "REMOVED"]
 
 
-def test_removal_takes_the_payer_away(room: Room) -> None:
+def test_nobody_steps_in_for_the_only_payer_who_is_removed(room: Room) -> None:
     creator, payer = room.accounts(2)
     id = collaborate(room, creator, [named(payer, payment=pays(query=True, training=True))], "CAN_QUERY")
     room.cleanrooms(creator).delete_member(collaborationIdentifier=id, accountId=payer)
     first, second = _payments(room, creator, id)
-    assert first == pays(query=True, job=True, training=True, inference=True, synthetic=False)
-    assert second == pays(query=False, job=False, training=False, inference=False, synthetic=False)
+    assert first == pays(query=False, job=True, training=False, inference=True, synthetic=False)
+    assert second == pays(query=True, job=False, training=True, inference=False, synthetic=False)
 
 
 def test_removal_refused(room: Room) -> None:

@@ -18,7 +18,7 @@ COST_TYPES = {
     "synthetic": prices.SYNTHETIC_DATA,
 }
 FIELD = "payerConfiguration.aPayerAccountId"
-WORDS = {"runner", "invited", "pays", "not", "accepts", "declines"}
+WORDS = {"gone", "runner", "invited", "pays", "not", "accepts", "declines"}
 
 
 class Case(NamedTuple):
@@ -70,7 +70,8 @@ def member(text: str, cost_type: str) -> Member:
     return Member(
         account=account(letter),
         runner="runner" in words,
-        active="invited" not in words,
+        active=not {"invited", "gone"} & set(words),
+        gone="gone" in words,
         configured=None if configured is None else said(cost_type, configured),
         accepted=None if accepted is None else said(cost_type, accepted),
     )

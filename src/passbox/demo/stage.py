@@ -109,7 +109,7 @@ def open_accounts(settings: Settings) -> dict[str, tuple[str, str]]:
         (settings.accounts / account).mkdir(parents=True, mode=0o700)
     data.place(settings.accounts, TABLES)
     with as_file(files("passbox.demo") / "image") as folder:
-        ImageStore(settings.images).add(IMAGE, folder)
+        ImageStore(settings.images).add(IMAGE, folder, owner=VENDOR)
     return pairs
 
 

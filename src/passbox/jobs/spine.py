@@ -82,8 +82,17 @@ def abandon(database: Database, tools: Tools, job: Job, status: str, code: str, 
 
 def clear(tools: Tools, job: Job) -> None:
     """Removes what a job left behind in its workspaces and its staging area."""
-    for left in (*tools.scratch.glob(f"{job.id}.*"), _staging(tools, job)):
+    for left in (*tools.scratch.glob(f"{job.id}.*"), _staging(tools, job.id)):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def sweep(database: Database, tools: Tools) -> None:
+    """Removes what jobs that have ended left behind because their worker was killed just then."""
+    for left in (*tools.scratch.glob("*"), *_staging(tools, "").glob("*")):
+        with database.read() as tx:
+            job = jobs.get(tx, left.name.partition(".")[0])
+        if job is None or job.state == "ended":
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def final_status(job: Job, *, failed: bool = False, cancelled: bool = False) -> str:
@@ -103,8 +112,8 @@ def _resource(tx: Transaction, job: Job) -> Resource:
     return resources.require(tx, kind.get(job.kind, job.kind), job.resource)
 
 
-def _staging(tools: Tools, job: Job) -> Path:
-    return tools.vault / "staging" / job.id
+def _staging(tools: Tools, job: str) -> Path:
+    return tools.vault / "staging" / job
 
 
 def _work(database: Database, tools: Tools, kind: Kind, job: Job, checkpoint: Checkpoint) -> Job:
@@ -135,8 +144,8 @@ def _work(database: Database, tools: Tools, kind: Kind, job: Job, checkpoint: Ch
     with database.read() as tx:
         outcome = disclose(tx, _resource(tx, job), result, workspace)
     _settle(workspace.path)
-    workspace.path.rename(_staging(tools, job))
-    _sync(_staging(tools, job).parent)
+    workspace.path.rename(_staging(tools, job.id))
+    _sync(_staging(tools, job.id).parent)
     with database.write() as tx:
         if jobs.cancel_requested(tx, job):
             raise Cancelled
@@ -167,7 +176,7 @@ def _post(database: Database, job: Job) -> Job:
 def _deliver(database: Database, tools: Tools, job: Job, checkpoint: Checkpoint) -> Job:
     """Files go where they belong, then the resource comes to rest. All of it may happen again."""
     outcome = job.outcome or {}
-    staging = _staging(tools, job)
+    staging = _staging(tools, job.id)
     with database.read() as tx:
         resource = _resource(tx, job)
     failure = outcome["failure"]

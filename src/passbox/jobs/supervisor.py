@@ -9,6 +9,7 @@ A job that fails is data (the spine stores it); a failure of ours is logged loud
 Must not know what a job does.
 """
 
+import contextlib
 import multiprocessing
 import signal
 import time
@@ -60,12 +61,13 @@ class Supervisor:
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Works until `stopping()`; what runs then is put back for the next worker."""
+        spine.sweep(self._database, self._tools)
         while not stopping():
             busy = self.step()
             time.sleep(POLL_SECONDS / 5 if busy else POLL_SECONDS)
         for job, process, _ in self._running.values():
             self._kill(process)
-            with self._database.write() as tx:
+            with contextlib.suppress(LeaseLost), self._database.write() as tx:
                 jobs.put_back(tx, job, 0)
         self._running.clear()
 

@@ -70,7 +70,7 @@ def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
     config = standing.container(tx, association, "trainingContainerConfig")
     policies = standing.policies(association, "trainedModels")
     channels = [standing.channel(tx, data["mlInputChannelArn"], tools) for data in body["dataChannels"]]
-    image = tools.images.resolve(config["imageUri"])
+    image = tools.images.resolve(config["imageUri"], association.account)
     machine = tools.machine
     return Plan(
         name=resource.name or "",

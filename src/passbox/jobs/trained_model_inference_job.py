@@ -60,7 +60,7 @@ def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
     if standing.result_format(channel) != "csv":
         raise JobFailed("INVALID_RESOURCE", "Inference reads a channel line by line; make one with CSV.")
     receiver, uri = standing.destination(tx, resource, model, "CAN_RECEIVE_INFERENCE_OUTPUT", tools)
-    image = tools.images.resolve(config["imageUri"])
+    image = tools.images.resolve(config["imageUri"], association.account)
     payload_mb = body["containerExecutionParameters"]["maxPayloadInMB"]
     return Plan(
         id=resource.id,

@@ -1,7 +1,8 @@
 """Who pays: candidates, acceptance, and the choice at submission, in one function with one decision table.
 
-C = members whose side of the collaboration says isResponsible for the cost type; where there are none, the
-runner, except for synthetic data, which nobody pays by default. The runner is always a candidate for jobs.
+C = members whose side of the collaboration says isResponsible for the cost type, those who are gone left out
+unless nobody else is left. Where nobody was ever named, the runner, except for synthetic data, which nobody
+pays by default. The runner is always a candidate for jobs.
 E = those of C who are active and whose own membership accepts (the runner accepts by default).
 
 | request names | C         | result                                              |
@@ -38,7 +39,7 @@ class Member:
     """What decides about one member.
 
     configured: the collaboration's PaymentConfiguration for it; accepted: its membership's, None before it
-    joined; runner: has CAN_QUERY; active: its membership is.
+    joined; runner: has CAN_QUERY; active: its membership is; gone: it has left or was removed.
     """
 
     account: str
@@ -46,6 +47,7 @@ class Member:
     active: bool
     configured: Mapping[str, Any] | None
     accepted: Mapping[str, Any] | None
+    gone: bool = False
 
 
 def responsible(configuration: Mapping[str, Any] | None, cost_type: str) -> bool | None:
@@ -61,11 +63,12 @@ def responsible(configuration: Mapping[str, Any] | None, cost_type: str) -> bool
 def candidates(members: Sequence[Member], cost_type: str) -> list[Member]:
     """C of the decision table, in the members' order."""
     named = [member for member in members if responsible(member.configured, cost_type)]
+    present = [member for member in named if not member.gone]
     if cost_type == JOB_COMPUTE:
-        named += [member for member in members if member.runner and member not in named]
-    if not named and cost_type != SYNTHETIC_DATA:
-        named = [member for member in members if member.runner]
-    return named
+        present += [member for member in members if member.runner and member not in present]
+    if present or named or cost_type == SYNTHETIC_DATA:
+        return present or named
+    return [member for member in members if member.runner]
 
 
 def effective(member: Member, cost_type: str) -> bool:
@@ -99,16 +102,22 @@ def resolve(members: Sequence[Member], cost_type: str, field: str, named: str | 
             raise _refused(
                 field,
                 f"{field} {named} is not a payer candidate for {label}; the candidates are: {listing}. "
-                "Name one of them, or have the collaboration's creator add this member as a candidate.",
+                "Candidates are named when the collaboration is created.",
             )
         chosen = matching[0]
     if not effective(chosen, cost_type):
-        reason = "has declined to pay" if chosen.active else "is not an active member"
+        if chosen.gone:
+            reason, mend = "has left the collaboration", "Nobody else was named to pay for it"
+        elif chosen.active:
+            reason, mend = "has declined to pay", "It can accept with UpdateMembership"
+        else:
+            reason, mend = "is not an active member", "It can join, and accept, with CreateMembership"
+        others = len(possible) > 1
+        instead = ", or name another candidate" if others else ""
         raise _refused(
             field,
             f"{field} {chosen.account} is a payer candidate for {label} but {reason}; the payer must be an "
-            f"active member that accepts. The candidates are: {listing}. Name another candidate, or have "
-            "this one join and accept with its membership's payment configuration.",
+            f"active member that accepts. The candidates are: {listing}. {mend}{instead}.",
         )
     return chosen.account
 

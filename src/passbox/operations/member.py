@@ -56,9 +56,9 @@ def paying_members(tx: Transaction, collaboration: str) -> list[Member]:
             accepted=joined.body["paymentConfiguration"]
             if (joined := memberships.get(row.account)) and row.status == "ACTIVE"
             else None,
+            gone=row.status not in ("INVITED", "ACTIVE"),
         )
         for row in resources.find(tx, "member", collaboration=collaboration)
-        if row.status in ("INVITED", "ACTIVE")
     ]
 
 
@@ -115,4 +115,6 @@ def delete_member(call: Call, params: Params) -> None:
     if membership is not None:
         end_work(call.tx, membership)
         resources.change(call.tx, membership, status="REMOVED")
-    resources.change(call.tx, member, status="REMOVED")
+    # what the collaboration is called from now on is no longer for it to see
+    name = call.collaboration.name
+    resources.change(call.tx, member, status="REMOVED", body={"collaborationName": name})

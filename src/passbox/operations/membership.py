@@ -37,7 +37,7 @@ def record(call: Call, membership: Resource, members: list[Member] | None = None
         "collaborationId": collaboration.id,
         "collaborationCreatorAccountId": collaboration.account,
         "collaborationCreatorDisplayName": collaboration.body["creatorDisplayName"],
-        "collaborationName": collaboration.name,
+        "collaborationName": member.body.get("collaborationName", collaboration.name),
         "createTime": membership.created,
         "updateTime": membership.updated,
         "status": membership.status,

@@ -1,8 +1,9 @@
 """The images that this service knows, under their registry paths.
 
-Knows a directory: `index.json` maps `registry/repository:tag` to a digest, and `DIGEST/` holds what was
-unpacked (`rootfs`, or `program`) with `image.json`. Must not know jobs. Images never change: adding under a
-name again moves the name and keeps the old digest, which running jobs may still use.
+Knows a directory: `index.json` maps `registry/repository:tag` to a digest and the account it belongs to, and
+`DIGEST/` holds what was unpacked (`rootfs`, or `program`) with `image.json`. Must not know jobs. Images
+never change: adding under a name again moves the name and keeps the old digest, which running jobs may still
+use.
 """
 
 import fcntl
@@ -29,9 +30,12 @@ class ImageStore:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def add(self, uri: str, path: Path) -> Image:
+    def add(self, uri: str, path: Path, owner: str | None = None) -> Image:
         """Makes the image at `path` known as `uri`: an OCI layout (directory or archive), a `docker save`
-        archive, or a folder with an executable `train` or `serve`. Misconfigured for anything else."""
+        archive, or a folder with an executable `train` or `serve`. Misconfigured for anything else.
+
+        owner: the one account whose algorithms may use it; None for an image that every account may use
+        """
         name = _name(uri)
         if "@" in name:
             raise Misconfigured("an image is added under a tag; its digest follows from its content")
@@ -47,21 +51,16 @@ class ImageStore:
                     (fresh / "image").rename(kept)
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)
-            self._write({**self._index(), name: digest})
+            self._write({**self._index(), name: (digest, owner)})
         return self._image(digest)
 
-    def resolve(self, uri: str) -> Image:
-        """The image of `registry/repository[:tag][@digest]`; JobFailed with the command that would add it."""
-        name = _name(uri)
-        tagged, _, digest = name.partition("@")
-        index = self._index()
-        if digest:
-            repository = tagged.rpartition(":")[0]
-            known = any(key.rpartition(":")[0] == repository for key in index)
-            if known and (self._directory / digest.partition(":")[2] / "image.json").is_file():
-                return self._image(digest)
-        elif name in index:
-            return self._image(index[name])
+    def resolve(self, uri: str, account: str) -> Image:
+        """The image of `registry/repository:tag` for an account's algorithm; JobFailed with the command that
+        would add it. An image of another account is, to the letter, one that is not there.
+        """
+        digest, owner = self._index().get(_name(uri), (None, None))
+        if digest is not None and owner in (None, account):
+            return self._image(digest)
         raise JobFailed(
             "IMAGE_NOT_FOUND",
             f"The container image {uri} is not known to this service. "
@@ -70,7 +69,11 @@ class ImageStore:
 
     def list(self) -> tuple[tuple[str, Image], ...]:
         """(name with tag, image), sorted by name."""
-        return tuple((name, self._image(digest)) for name, digest in sorted(self._index().items()))
+        return tuple((name, self._image(digest)) for name, (digest, _) in sorted(self._index().items()))
+
+    def owners(self) -> Mapping[str, str | None]:
+        """name with tag → the account it belongs to."""
+        return {name: owner for name, (_, owner) in self._index().items()}
 
     def _image(self, digest: str) -> Image:
         place = self._directory / digest.partition(":")[2]
@@ -79,15 +82,19 @@ class ImageStore:
             return from_program(digest, place / "program", Path(sys.prefix), Path(sys.base_prefix))
         return from_configuration(digest, place / "rootfs", described["config"])
 
-    def _index(self) -> Mapping[str, str]:
+    def _index(self) -> Mapping[str, tuple[str, str | None]]:
         path = self._directory / "index.json"
-        return dict(json.loads(path.read_text())["images"]) if path.exists() else {}
+        if not path.exists():
+            return {}
+        found = json.loads(path.read_text())["images"]
+        return {name: (entry["digest"], entry["account"]) for name, entry in found.items()}
 
-    def _write(self, images: Mapping[str, str]) -> None:
+    def _write(self, images: Mapping[str, tuple[str, str | None]]) -> None:
         path = self._directory / "index.json"
         unfinished = path.with_suffix(".part")
         with unfinished.open("w") as file:
-            json.dump({"images": dict(sorted(images.items()))}, file, indent=1)
+            entries = {name: {"digest": digest, "account": owner} for name, (digest, owner) in images.items()}
+            json.dump({"images": dict(sorted(entries.items()))}, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
