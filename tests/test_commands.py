@@ -85,6 +85,27 @@ def test_an_image_is_added_and_listed(tmp_path: Path) -> None:
     assert added["digest"] in passbox("image", "list", home=tmp_path / "home")
 
 
+@pytest.mark.parametrize(
+    ("uri", "arguments", "owner"),
+    [
+        ("111111111111.dkr.ecr.us-east-1.amazonaws.com/a:1", [], "111111111111"),
+        ("999999999999.dkr.ecr.us-east-1.amazonaws.com/a:1", [], None),  # no account of this room
+        ("registry.example/a:1", [], None),
+        ("registry.example/a:1", ["--account", "111111111111"], "111111111111"),
+    ],
+)
+def test_whose_image_it_is(tmp_path: Path, uri: str, arguments: list[str], owner: str | None) -> None:
+    folder = tmp_path / "image"
+    folder.mkdir()
+    (folder / "serve").write_text("#!/usr/bin/env python3\n")
+    (folder / "serve").chmod(0o755)
+    home = tmp_path / "home"
+    passbox("account", "create", "111111111111", "--name", "a", home=home)
+    assert as_json("image", "add", uri, str(folder), *arguments, home=home)["account"] == owner
+    [listed] = as_json("image", "list", home=home)
+    assert listed["account"] == owner
+
+
 def test_the_ledger_and_the_jobs_of_a_room_without_work(tmp_path: Path) -> None:
     passbox("account", "create", "111111111111", "--name", "a", home=tmp_path)
     assert as_json("ledger", "show", home=tmp_path) == {"balances": True, "lines": [], "transfers": []}

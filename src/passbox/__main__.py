@@ -93,6 +93,7 @@ def serve(
             click.echo(json.dumps({"endpoint": endpoint, "home": str(settings.home), "region": region}))
         else:
             click.echo(f"passbox is ready at {endpoint} (home {settings.home}, region {region})")
+            click.echo(f"  export AWS_DEFAULT_REGION={region}")
             click.echo(f"  export AWS_ENDPOINT_URL_CLEANROOMS={endpoint}")
             click.echo(f"  export AWS_ENDPOINT_URL_CLEANROOMSML={endpoint}")
         sys.stdout.flush()

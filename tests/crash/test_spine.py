@@ -157,3 +157,18 @@ def test_a_worker_that_lost_its_lease_writes_nothing(world: World) -> None:
     with pytest.raises(jobs.LeaseLost), world.database.write() as tx:
         jobs.advance(tx, lost, "post", {})
     assert world.job(row).step == "approve"
+
+
+def test_what_an_ended_job_left_is_swept_when_a_worker_starts(world: World, tmp_path: Path) -> None:
+    row, running = world.submit(), world.submit()
+    supervisor = world.supervisor()
+    world.work_until(lambda: is_over(world, row) and is_over(world, running), supervisor)
+    left = tmp_path / "vault" / "staging" / world.job(row).id
+    (left / "kept").mkdir(parents=True)
+    (left / "kept" / "model").write_text("somebody's")
+    waiting = world.submit()
+    kept = tmp_path / "vault" / "staging" / world.job(waiting).id
+    kept.mkdir()
+    spine.sweep(world.database, world.tools())
+    assert not left.exists()
+    assert kept.exists()

@@ -85,6 +85,19 @@ def test_removal(room: Room) -> None:
     assert [one["status"] for one in listed] == ["INVITED", "REMOVED", "REMOVED"]
 
 
+def test_a_removed_member_does_not_see_the_new_name(room: Room) -> None:
+    creator, member = room.accounts(2)
+    id = collaborate(room, creator, [named(member)], "CAN_QUERY")
+    membership = join(room, member, id)
+    client, own = room.cleanrooms(creator), room.cleanrooms(member)
+    before = own.get_membership(membershipIdentifier=membership)["membership"]["collaborationName"]
+    client.delete_member(collaborationIdentifier=id, accountId=member)
+    client.update_collaboration(collaborationIdentifier=id, name="renamed")
+    assert own.get_membership(membershipIdentifier=membership)["membership"]["collaborationName"] == before
+    [listed] = own.list_memberships()["membershipSummaries"]
+    assert listed["collaborationName"] == before
+
+
 def test_nobody_steps_in_for_the_only_payer_who_is_removed(room: Room) -> None:
     creator, payer = room.accounts(2)
     id = collaborate(room, creator, [named(payer, payment=pays(query=True, training=True))], "CAN_QUERY")
