@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.runtime import MEMORY, ROOT, Bench, poll, probe, processes_with
+from lib.runtime import MEMORY, ROOT, Bench, poll, prefixes_below, probe, processes_with
 from lib.runtime_probes import CALLER, CALLS, PERHAPS_ABSENT, PROGRAMS
 from passbox.backends.runtimes.base import Cause, Isolation, Root
 from passbox.backends.runtimes.bubblewrap import BubblewrapRuntime
@@ -426,15 +426,15 @@ def test_two_jobs_do_not_see_each_other(bench, tmp_path):
     (tmp_path / "second").mkdir()
     first = bench.start(_FIRST)
     bench.said("listening")
+    ours = prefixes_below("/tmp")
     second = Bench(bench.runtime, tmp_path / "second").run(
-        """
-        import ctypes, os, socket, sys
+        f"""
+        import ctypes, os, socket
         try:
             socket.create_connection(("127.0.0.1", 8080), 2)
         except OSError as error:
             print("refused", end=" ")
-        ours = [path.split("/")[2] for path in (sys.prefix, sys.base_prefix) if path.startswith("/tmp/")]
-        seen = [name for name in os.listdir("/tmp") if name not in ours]
+        seen = [name for name in os.listdir("/tmp") if name not in {ours}]
         print(seen, os.listdir("/dev/shm"), ctypes.CDLL(None).shmget(4711, 4096, 0))
         """
     )

@@ -101,6 +101,12 @@ def poll(failure: str, seconds: float = 20.0) -> Iterator[None]:
     raise AssertionError(failure)
 
 
+def prefixes_below(folder: str) -> list[str]:
+    """What of `folder` a sandbox has to show because this Python lies below it."""
+    paths = [Path(prefix) for prefix in (sys.prefix, sys.base_prefix)]
+    return [path.relative_to(folder).parts[0] for path in paths if path.is_relative_to(folder)]
+
+
 def processes_with(mark: str) -> list[int]:
     """The host's processes that have `mark` on their command line, this one aside."""
     found = []

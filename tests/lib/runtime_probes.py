@@ -5,6 +5,8 @@ so that a probe that can never succeed is noticed. Arguments are chosen so that 
 changes nothing: null pointers, descriptor -1, impossible flags. Numbers are those of x86_64.
 """
 
+from lib.runtime import prefixes_below
+
 # name: (number, arguments); inside: EPERM, ENOSYS or EAFNOSUPPORT; outside: anything else
 CALLS: dict[str, tuple[int, tuple[int, ...]]] = {
     "ptrace": (101, (16, 0, 0, 0)),
@@ -151,8 +153,7 @@ PROGRAMS: dict[str, tuple[str, bool]] = {
         False,
     ),
     "the host's temporary files": (
-        "seen = {path.split('/')[2] for path in (sys.prefix, sys.base_prefix) if path.startswith('/tmp/')}\n"
-        "if not set(os.listdir('/tmp')) - seen: raise OSError(errno.ENOENT, '')",
+        f"if not set(os.listdir('/tmp')) - set({prefixes_below('/tmp')}): raise OSError(errno.ENOENT, '')",
         True,
     ),
     "the host's root through process 1": ("open('/proc/1/root/etc/shadow').read(1)", False),
