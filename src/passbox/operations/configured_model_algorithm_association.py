@@ -1,10 +1,10 @@
 """Configured model algorithm associations: an algorithm in a room, and what may leave of its jobs."""
 
-from passbox import names
 from passbox.access import fetch
 from passbox.access.call import Call, invalid
 from passbox.errors import ConflictException
 from passbox.operations import quotas
+from passbox.operations.brought import asked, described, new
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.submission import UNDER_WAY, WORKING
 from passbox.operations.tags import check_tags
@@ -16,16 +16,7 @@ KIND = "configured_model_algorithm_association"
 
 def record(row: Resource) -> Output:
     """The modelled association; the collaboration's view leaves the tags out by its shape."""
-    return {
-        **row.body,
-        "configuredModelAlgorithmAssociationArn": row.arn,
-        "membershipIdentifier": row.membership,
-        "collaborationIdentifier": row.collaboration,
-        "creatorAccountId": row.account,
-        "name": row.name,
-        "createTime": row.created,
-        "updateTime": row.updated,
-    }
+    return {**described(row), "configuredModelAlgorithmAssociationArn": row.arn}
 
 
 def _check_policies(call: Call, params: Params) -> None:
@@ -66,21 +57,7 @@ def create_configured_model_algorithm_association(call: Call, params: Params) ->
         raise ConflictException(
             f"An association named {params['name']} exists already.", reason="ALREADY_EXISTS"
         )
-    now, id = names.now(), names.new_id()
-    place = f"membership/{call.membership.id}/configured-model-algorithm-association/{id}"
-    row = Resource(
-        kind=KIND,
-        id=id,
-        arn=names.arn("cleanrooms-ml", call.room.region, call.account, place),
-        account=call.account,
-        collaboration=call.collaboration.id,
-        membership=call.membership.id,
-        parent=algorithm.id,
-        name=params["name"],
-        created=now,
-        updated=now,
-        body={key: value for key, value in params.items() if key not in ("name", "membershipIdentifier")},
-    )
+    row = new(call, KIND, params["name"], asked(params), parent=algorithm.id)
     resources.add(call.tx, row)
     return {"configuredModelAlgorithmAssociationArn": row.arn}
 

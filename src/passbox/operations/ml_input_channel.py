@@ -1,12 +1,12 @@
 """ML input channels: the result of an approved query, kept in the room for one algorithm to read."""
 
-from passbox import names
 from passbox.access import fetch
 from passbox.access.call import Call, invalid
 from passbox.analysis import Purpose, approve
 from passbox.errors import ConflictException, QueryRefused, ValidationException
 from passbox.ledger import payers, prices
 from passbox.operations import quotas
+from passbox.operations.brought import asked, described, new
 from passbox.operations.configured_model_algorithm import own_role
 from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
@@ -22,17 +22,7 @@ _WORKERS = {"CR.1X": (2, 128), "CR.4X": (2, 32), "CR.8X": (2, 16)}
 
 def record(row: Resource) -> Output:
     """The modelled channel. What only its creator may see, the collaboration's shapes leave out."""
-    return {
-        **row.body,
-        "mlInputChannelArn": row.arn,
-        "membershipIdentifier": row.membership,
-        "collaborationIdentifier": row.collaboration,
-        "creatorAccountId": row.account,
-        "name": row.name,
-        "status": row.status,
-        "createTime": row.created,
-        "updateTime": row.updated,
-    }
+    return {**described(row), "mlInputChannelArn": row.arn}
 
 
 def _workers(source: Params) -> tuple[str, int]:
@@ -95,25 +85,12 @@ def create_ml_input_channel(call: Call, params: Params) -> Output:
         place = "payerConfiguration.syntheticDataPayerAccountId"
         raise invalid(place, f"{place}: this channel generates no synthetic data; leave the field out.")
     _check_name(call, params["name"])
-    now, id = names.now(), names.new_id()
-    place = f"membership/{call.membership.id}/ml-input-channel/{id}"
-    row = Resource(
-        kind=KIND,
-        id=id,
-        arn=names.arn("cleanrooms-ml", call.room.region, call.account, place),
-        account=call.account,
-        collaboration=call.collaboration.id,
-        membership=call.membership.id,
-        name=params["name"],
-        status="CREATE_PENDING",
-        created=now,
-        updated=now,
-        body={
-            **{key: value for key, value in params.items() if key not in ("name", "membershipIdentifier")},
-            "payerConfiguration": {"computePayerAccountId": payer},
-            "workers": {"type": worker, "number": number},
-        },
-    )
+    body = {
+        **asked(params),
+        "payerConfiguration": {"computePayerAccountId": payer},
+        "workers": {"type": worker, "number": number},
+    }
+    row = new(call, KIND, params["name"], body, status="CREATE_PENDING")
     resources.add(call.tx, row)
     estimate = prices.query_compute(worker, number, prices.MINIMUM_QUERY_SECONDS)
     job = submit(call.tx, row, KIND, [(prices.QUERY_COMPUTE, payer, estimate)])

@@ -15,6 +15,7 @@ from passbox.access.call import Call, invalid
 from passbox.errors import ConflictException
 from passbox.ledger import payers, prices
 from passbox.operations import quotas
+from passbox.operations.brought import asked, described, new
 from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.submission import UNDER_WAY, cancel, progress, submit
@@ -32,18 +33,7 @@ def recorder(call: Call) -> Callable[[Resource], Output]:
     """Makes the modelled model of a row as the caller sees it: logs and metrics are each viewer's own."""
 
     def record(row: Resource) -> Output:
-        return {
-            **row.body,
-            **published(row, call.account),
-            "trainedModelArn": row.arn,
-            "membershipIdentifier": row.membership,
-            "collaborationIdentifier": row.collaboration,
-            "creatorAccountId": row.account,
-            "name": row.name,
-            "status": row.status,
-            "createTime": row.created,
-            "updateTime": row.updated,
-        }
+        return {**described(row), **published(row, call.account), "trainedModelArn": row.arn}
 
     return record
 
@@ -197,10 +187,7 @@ def _tag_model(call: Call, params: Params, bases: list[tuple[str, Resource]]) ->
 
 
 def _row(call: Call, params: Params, bases: list[tuple[str, Resource]], payer: str) -> Resource:
-    now, id = names.now(), names.new_id()
-    place = f"membership/{call.membership.id}/trained-model/{id}"
-    new_arn = names.arn("cleanrooms-ml", call.room.region, call.account, place)
-    body = {key: value for key, value in params.items() if key not in ("name", "membershipIdentifier")}
+    body, id = asked(params), names.new_id()
     body |= {"versionIdentifier": id if bases else BASE_VERSION, "mlModelTrainingPayerAccountId": payer}
     if bases:
         body.pop("tags", None)
@@ -213,19 +200,8 @@ def _row(call: Call, params: Params, bases: list[tuple[str, Resource]], payer: s
             }
             for channel, base in bases
         ]
-    return Resource(
-        kind=KIND,
-        id=id,
-        arn=bases[0][1].arn if bases else new_arn,
-        account=call.account,
-        collaboration=call.collaboration.id,
-        membership=call.membership.id,
-        name=params["name"],
-        status="CREATE_PENDING",
-        created=now,
-        updated=now,
-        body=body,
-    )
+    arn = bases[0][1].arn if bases else None
+    return new(call, KIND, params["name"], body, status="CREATE_PENDING", id=id, arn=arn)
 
 
 @operation("cleanroomsml.GetTrainedModel")

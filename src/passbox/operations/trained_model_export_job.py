@@ -1,9 +1,9 @@
 """Trained model export jobs: a version's files go to one receiver, as far as the algorithm's owner allows."""
 
-from passbox import names
 from passbox.access import fetch
 from passbox.access.call import Call
 from passbox.errors import AccessDeniedException, ConflictException
+from passbox.operations.brought import described, new
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.submission import IN_PROGRESS, submit
 from passbox.operations.trained_model import usable_version, version, versions
@@ -33,27 +33,14 @@ def start_trained_model_export_job(call: Call, params: Params) -> None:
     receiver(call, params, "CAN_RECEIVE_MODEL_OUTPUT")
     name = params["name"]
     _check_name(call, name, model)
-    now, id = names.now(), names.new_id()
-    row = Resource(
-        kind=KIND,
-        id=id,
-        arn=f"{model.arn}/export-job/{id}",
-        account=call.account,
-        collaboration=call.collaboration.id,
-        membership=call.membership.id,
-        parent=model.id,
-        name=name,
-        status="CREATE_PENDING",
-        created=now,
-        updated=now,
-        body={
-            "outputConfiguration": params["outputConfiguration"],
-            "trainedModelArn": model.arn,
-            "trainedModelVersionIdentifier": model.body["versionIdentifier"],
-            "trainedModelId": model.id,
-            **({"description": params["description"]} if "description" in params else {}),
-        },
-    )
+    body = {
+        "outputConfiguration": params["outputConfiguration"],
+        "trainedModelArn": model.arn,
+        "trainedModelVersionIdentifier": model.body["versionIdentifier"],
+        "trainedModelId": model.id,
+        **({"description": params["description"]} if "description" in params else {}),
+    }
+    row = new(call, KIND, name, body, status="CREATE_PENDING", parent=model.id)
     resources.add(call.tx, row)
     submit(call.tx, row, KIND)
 
@@ -78,17 +65,5 @@ def list_collaboration_trained_model_export_jobs(call: Call, params: Params) -> 
     rows = fetch.versions_of_collaboration(call, params["trainedModelArn"])
     rows = rows if wanted is None else [version(rows, wanted, default=-1)]
 
-    def record(row: Resource) -> Output:
-        return {
-            **row.body,
-            "membershipIdentifier": row.membership,
-            "collaborationIdentifier": row.collaboration,
-            "creatorAccountId": row.account,
-            "name": row.name,
-            "status": row.status,
-            "createTime": row.created,
-            "updateTime": row.updated,
-        }
-
     parents = [row.id for row in rows]
-    return call.page(params, KIND, record, "collaborationTrainedModelExportJobs", parents=parents)
+    return call.page(params, KIND, described, "collaborationTrainedModelExportJobs", parents=parents)

@@ -8,6 +8,7 @@ from passbox.access.call import Call, invalid
 from passbox.errors import ConflictException
 from passbox.ledger import payers, prices
 from passbox.operations import quotas
+from passbox.operations.brought import asked, described, new
 from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.submission import UNDER_WAY, cancel, progress, submit
@@ -28,18 +29,7 @@ _DEFAULT_PAYLOAD = 6  # MB, as documented
 
 
 def _record(call: Call, row: Resource) -> Output:
-    return {
-        **row.body,
-        **published(row, call.account),
-        "trainedModelInferenceJobArn": row.arn,
-        "membershipIdentifier": row.membership,
-        "collaborationIdentifier": row.collaboration,
-        "creatorAccountId": row.account,
-        "name": row.name,
-        "status": row.status,
-        "createTime": row.created,
-        "updateTime": row.updated,
-    }
+    return {**described(row), **published(row, call.account), "trainedModelInferenceJobArn": row.arn}
 
 
 def receiver(call: Call, params: Params, ability: str) -> str:
@@ -120,10 +110,8 @@ def _check_name(call: Call, name: str) -> None:
 
 
 def _row(call: Call, params: Params, model: Resource, association: Resource, payer: str) -> Resource:
-    now, id = names.now(), names.new_id()
-    place = f"membership/{call.membership.id}/trained-model-inference-job/{id}"
-    body = {key: value for key, value in params.items() if key not in ("name", "membershipIdentifier")}
-    body |= {
+    body = {
+        **asked(params),
         "configuredModelAlgorithmAssociationArn": association.arn,
         "trainedModelVersionIdentifier": model.body["versionIdentifier"],
         "trainedModelId": model.id,
@@ -131,20 +119,7 @@ def _row(call: Call, params: Params, model: Resource, association: Resource, pay
         "containerExecutionParameters": params.get("containerExecutionParameters")
         or {"maxPayloadInMB": _DEFAULT_PAYLOAD},
     }
-    return Resource(
-        kind=KIND,
-        id=id,
-        arn=names.arn("cleanrooms-ml", call.room.region, call.account, place),
-        account=call.account,
-        collaboration=call.collaboration.id,
-        membership=call.membership.id,
-        parent=model.id,
-        name=params["name"],
-        status="CREATE_PENDING",
-        created=now,
-        updated=now,
-        body=body,
-    )
+    return new(call, KIND, params["name"], body, status="CREATE_PENDING", parent=model.id)
 
 
 @operation("cleanroomsml.GetTrainedModelInferenceJob")
