@@ -48,7 +48,7 @@ def asked(params: Params) -> dict[str, Any]:
 
 
 def described(row: Resource) -> Output:
-    """The row as its modelled record, its ARN aside; a scope's shape leaves out what the scope may not see."""
+    """The row as its modelled record, its ARN aside; a scope's shape leaves out what it must not show."""
     return {
         **row.body,
         "membershipIdentifier": row.membership,
