@@ -3,6 +3,7 @@ files are there once, and it is paid once.
 """
 
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from lib.work import ACCOUNT, MEASURED, KillOnce, World, Writes
+from passbox.errors import JobFailed
 from passbox.jobs import spine
+from passbox.jobs.kind import Result, Tools, Workspace
 from passbox.ledger import book, prices
 from passbox.state import events, jobs, transfers
 from passbox.state.resources import Resource
@@ -172,3 +175,34 @@ def test_what_an_ended_job_left_is_swept_when_a_worker_starts(world: World, tmp_
     spine.sweep(world.database, world.tools())
     assert not left.exists()
     assert kept.exists()
+
+
+class LeavesADeepTree(Writes):
+    """Leaves directories deeper than any walk that recurses, and then fails as told."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def run(self, plan: str, workspace: Workspace, tools: Tools) -> Result:
+        here = os.open(workspace.directory("left"), os.O_RDONLY)
+        for _ in range(2000):
+            os.mkdir("d", dir_fd=here)
+            here = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.closerange(here - 1990, here + 1)
+        if self.how == "fails":
+            raise JobFailed("AlgorithmError", "It failed.")
+        os.kill(os.getpid(), signal.SIGKILL)
+        return super().run(plan, workspace, tools)
+
+
+@pytest.mark.parametrize(("how", "code"), [("fails", "AlgorithmError"), ("dies", "INTERNAL_ERROR")])
+def test_a_deep_tree_does_not_end_the_worker(world: World, how: str, code: str) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    row = world.submit()
+    supervisor = world.supervisor(LeavesADeepTree(how))
+    world.work_until(lambda: is_over(world, row), supervisor)
+    world.work_until(lambda: not supervisor._running, supervisor)
+    assert world.resource(row).body["statusDetails"]["statusCode"] == code
+    assert list((world.home / "scratch").iterdir()) == []
+    assert list((world.home / "vault" / "staging").iterdir()) == []

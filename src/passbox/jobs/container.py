@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from passbox.backends import trees
 from passbox.backends.images.image import Image
 from passbox.backends.runtimes.base import Cause, Exit, Limits, Mount, Output, Sandbox, SandboxSpec
 from passbox.disclosure.sizes import readable
@@ -148,11 +149,6 @@ def failure_file(directory: Path) -> bytes:
 
 
 def discard(*directories: Path) -> None:
-    """Removes what an ended container left, whatever it is and whatever its modes are."""
+    """Removes what an ended container left."""
     for directory in directories:
-        for folder, below, _ in os.walk(directory):
-            for name in below:
-                path = Path(folder, name)
-                if not path.is_symlink():
-                    path.chmod(0o700)
-        shutil.rmtree(directory, ignore_errors=True)
+        trees.remove(directory)

@@ -1,8 +1,9 @@
 """Removing what the room keeps of a resource, so that it stays removed."""
 
 import os
-import shutil
 from pathlib import Path
+
+from passbox.backends import trees
 
 
 def forget(kept: Path) -> None:
@@ -11,11 +12,11 @@ def forget(kept: Path) -> None:
     It is renamed first, in one step that is on the disk when this returns, so that no job finds half of it.
     """
     leaving = kept.with_name(f".{kept.name}.leaving")
-    shutil.rmtree(leaving, ignore_errors=True)
+    trees.remove(leaving)
     if kept.exists():
         kept.rename(leaving)
         _sync(kept.parent)
-    shutil.rmtree(leaving, ignore_errors=True)
+    trees.remove(leaving)
     if kept.parent.exists():
         _sync(kept.parent)
 

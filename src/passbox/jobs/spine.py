@@ -15,13 +15,14 @@ final status comes with a refund. That status is written after the delivery, so 
 the files (docs/decisions/0003).
 """
 
+import contextlib
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from passbox import names
+from passbox.backends import trees
 from passbox.errors import JobFailed, PassboxError
 from passbox.jobs.disclose import disclose
 from passbox.jobs.kind import Kind, NotYet, Result, Tools, Workspace
@@ -77,13 +78,14 @@ def abandon(database: Database, tools: Tools, job: Job, status: str, code: str, 
         details = {"statusCode": code, "message": message}
         resources.change(tx, resource, status=status, body={"statusDetails": details})
         jobs.end(tx, job)
-    clear(tools, job)
+    with contextlib.suppress(OSError):  # swept when the next worker starts
+        clear(tools, job)
 
 
 def clear(tools: Tools, job: Job) -> None:
     """Removes what a job left behind in its workspaces and its staging area."""
     for left in (*tools.scratch.glob(f"{job.id}.*"), _staging(tools, job.id)):
-        shutil.rmtree(left, ignore_errors=True)
+        trees.remove(left)
 
 
 def sweep(database: Database, tools: Tools) -> None:
@@ -92,7 +94,8 @@ def sweep(database: Database, tools: Tools) -> None:
         with database.read() as tx:
             job = jobs.get(tx, left.name.partition(".")[0])
         if job is None or job.state == "ended":
-            shutil.rmtree(left, ignore_errors=True)
+            with contextlib.suppress(OSError):  # the next worker tries again
+                trees.remove(left)
 
 
 def final_status(job: Job, *, failed: bool = False, cancelled: bool = False) -> str:
@@ -139,6 +142,9 @@ def _work(database: Database, tools: Tools, kind: Kind, job: Job, checkpoint: Ch
             jobs.put_back(tx, job, later.seconds)
         raise
     except JobFailed as failed:
+        # what a container left of a job that failed stays nowhere
+        trees.remove(workspace.path)
+        workspace.path.mkdir()
         result = Result(failure=(failed.code, failed.message))
     checkpoint("disclose")
     with database.read() as tx:
@@ -206,7 +212,7 @@ def _deliver(database: Database, tools: Tools, job: Job, checkpoint: Checkpoint)
         jobs.end(tx, job)
         if job.kind == "ml_input_channel" and status == "ACTIVE":
             _expire(tx, resource)
-    shutil.rmtree(staging, ignore_errors=True)
+    trees.remove(staging)
     return jobs.Job(**{**vars(job), "step": "ended"})
 
 
@@ -234,7 +240,7 @@ def _note(database: Database, job: Job, line: str) -> None:
 
 def _keep(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(target, ignore_errors=True)
+    trees.remove(target)
     source.rename(target)
     _sync(target.parent)
 
