@@ -274,6 +274,29 @@ def test_artifacts_that_trick(room, trick, place):
     assert not (result.output.log.parent / "data").exists()
 
 
+@pytest.mark.parametrize("volume", [1, 1000])  # on a sized tmpfs, and bound from the disk
+@pytest.mark.parametrize("place", ["/opt/ml/model", "/opt/ml/output/data", "/opt/ml/output"])
+def test_directories_deeper_than_any_walk(room, place, volume):
+    resources = {"instanceType": "ml.m5.large", "volumeSizeInGB": volume}
+    room.program(
+        train=f"""
+        import os
+        os.chdir({place!r})
+        for _ in range(1500):
+            os.mkdir("d"); os.chdir("d")
+        open("x", "w").write("x")
+        """
+    )
+    try:
+        result = room.run(room.training(resourceConfig=resources))
+    except JobFailed as failed:
+        assert failed.code in ("DISK_FULL", "FORBIDDEN_ARTIFACT")
+        return
+    assert place == "/opt/ml/output" or result.failure is not None
+    assert not (result.output.log.parent / "model").exists()
+    assert not (result.output.log.parent / "data").exists()
+
+
 # -- what must still stand ----------------------------------------------------------------------------------
 
 
