@@ -114,6 +114,19 @@ def test_the_ledger_and_the_jobs_of_a_room_without_work(tmp_path: Path) -> None:
     assert "Nothing has been submitted yet" in passbox("job", "list", home=tmp_path)
 
 
+def test_the_operator_calls_a_job_off(tmp_path: Path) -> None:
+    from lib.work import World
+
+    world = World(tmp_path)
+    row = world.submit()
+    job = world.job(row).id
+    assert as_json("job", "cancel", job, home=tmp_path) == {"id": job, "cancelled": True}
+    world.work_until(lambda: world.job(row).state == "ended", world.supervisor())
+    assert world.resource(row).status == "INACTIVE"
+    assert "has ended" in passbox("job", "cancel", job, home=tmp_path, status=1)
+    assert "There is no job" in passbox("job", "cancel", "none", home=tmp_path, status=1)
+
+
 def test_the_doctor_looks_at_this_machine(tmp_path: Path) -> None:
     findings = as_json("doctor", home=tmp_path)
     assert {"python", "engine sail", "disk", "home"} <= {finding["what"] for finding in findings}

@@ -268,6 +268,26 @@ def job_list(home: Path, as_json: bool) -> None:
     )
 
 
+@job.command("cancel")
+@click.argument("id")
+@_options
+def job_cancel(id: str, home: Path, as_json: bool) -> None:
+    """Call off a job that waits or runs; nothing is charged for it."""
+    from passbox.errors import Misconfigured
+    from passbox.state import jobs
+
+    with _database(home).write() as tx:
+        found = jobs.get(tx, id)
+        if found is None:
+            raise Misconfigured(f"There is no job {id}; see `passbox job list`.")
+        if found.state == "ended" or not jobs.request_cancel(tx, found.resource):
+            raise Misconfigured(f"The job {id} has ended, or is finished but for its delivery.")
+    if as_json:
+        _print_json({"id": id, "cancelled": True})
+        return
+    click.echo(f"{id} is called off; the worker ends it within two seconds.")
+
+
 @cli.group()
 def ledger() -> None:
     """The book of money."""

@@ -232,6 +232,7 @@ def test_a_server_that_hangs_up(room):
         """
         import time
         self.send_response(200)
+        self.send_header("Content-Length", "1000000")
         self.end_headers()
         self.close_connection = True
         while True:
@@ -264,6 +265,7 @@ Handler.do_POST = lambda self: time.sleep(60)
 def test_an_answer_without_end(room):
     flood = """
         self.send_response(200)
+        self.send_header("Content-Length", str(10**10))
         self.end_headers()
         while True:
             self.wfile.write(b"1\\n" * 10000)
@@ -271,6 +273,36 @@ def test_an_answer_without_end(room):
     result = infer(room, server(flood), max_output_bytes=3_000_000)
     assert result.failure[0] == "MAX_OUTPUT_SIZE_EXCEEDED"
     assert "3.00 MB" in result.failure[1]
+
+
+@pytest.mark.parametrize(
+    "headers", ["", 'self.send_header("Content-Length", "-5")', 'self.send_header("Connection", "close")']
+)
+def test_an_answer_whose_end_is_nowhere_said(room, headers):
+    """A server that dies in the middle of such an answer would seem to have answered in full."""
+    cut = f"""
+        self.send_response(200)
+        {headers or "pass"}
+        self.end_headers()
+        self.wfile.write(b"1\\n")
+        import os; os._exit(1)
+    """
+    code, message = failure(room, server(cut))
+    assert code == "AlgorithmError"
+    assert "without a Content-Length" in message
+
+
+def test_a_chunk_of_negative_length(room):
+    bad = """
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"-5\\r\\nzz\\r\\n")
+    """
+    assert failure(room, server(bad)) == (
+        "AlgorithmError",
+        "The container answered /invocations with what is not HTTP.",
+    )
 
 
 def test_results_of_all_files_count_against_the_limit(room):

@@ -274,7 +274,7 @@ def test_artifacts_that_trick(room, trick, place):
     assert not (result.output.log.parent / "data").exists()
 
 
-@pytest.mark.parametrize("volume", [1, 1000])  # on a sized tmpfs, and bound from the disk
+@pytest.mark.parametrize("volume", [1, 1000])
 @pytest.mark.parametrize("place", ["/opt/ml/model", "/opt/ml/output/data", "/opt/ml/output"])
 def test_directories_deeper_than_any_walk(room, place, volume):
     resources = {"instanceType": "ml.m5.large", "volumeSizeInGB": volume}
@@ -287,11 +287,7 @@ def test_directories_deeper_than_any_walk(room, place, volume):
         open("x", "w").write("x")
         """
     )
-    try:
-        result = room.run(room.training(resourceConfig=resources))
-    except JobFailed as failed:
-        assert failed.code in ("DISK_FULL", "FORBIDDEN_ARTIFACT")
-        return
+    result = room.run(room.training(resourceConfig=resources))
     assert place == "/opt/ml/output" or result.failure is not None
     assert not (result.output.log.parent / "model").exists()
     assert not (result.output.log.parent / "data").exists()

@@ -22,6 +22,7 @@ from passbox.jobs.kind import Tools
 
 MODEL = "/opt/ml/model"
 _WAIT_SECONDS = 1.0
+_OUTPUT_BYTES = 64 << 20  # /opt/ml/output beside data: the failure file
 _PROCESSES = 2048
 _FAILURE_BYTES = 8192  # of which 1,024 characters are read on
 _SPARE_SHARE = 0.9  # of the free disk, what one job may fill
@@ -112,7 +113,8 @@ def broken_limit(
             most = "" if volume_bytes is None else f" of {readable(volume_bytes)}"
             return (
                 "DISK_FULL",
-                f"The container wrote more than its volume{most} holds. Raise volumeSizeInGB, or write less.",
+                f"The container wrote more than its volume{most} holds. Choose a larger instance type, "
+                "raise volumeSizeInGB, or write less.",
             )
         case Cause.KILLED:
             return ("KILLED", "The container was ended from outside.")
@@ -127,6 +129,17 @@ def usage(ended: Exit, records: int) -> dict[str, Any]:
         "peakMemoryBytes": ended.peak_memory_bytes,
     }
     return {name: value for name, value in measured.items() if value is not None}
+
+
+def writable(memory_bytes: int, volume_bytes: int) -> dict[str, int]:
+    """What a training may leave in `model`, `data` and `output`, in bytes.
+
+    All of it fits half of the job's memory, so that the runtime can hold it in a file system of that very
+    size. A directory of the host can only be watched, and what is open but unlinked there escapes the watch.
+    """
+    words = min(volume_bytes, _OUTPUT_BYTES)
+    each = min(volume_bytes, (memory_bytes // 2 - words) // 2)
+    return {"model": each, "data": each, "output": words}
 
 
 def disk(directory: Path, wanted: int) -> int:

@@ -62,7 +62,7 @@ class Server:
                 while answer.read(_CHUNK):
                     pass
                 return answer.status == 200
-        except (OSError, http.client.HTTPException, RuntimeError, JobFailed):
+        except (OSError, ValueError, http.client.HTTPException, RuntimeError, JobFailed):
             return False
 
     def invoke(self, body: bytes, headers: dict[str, str], target: BinaryIO, most_bytes: int) -> int:
@@ -83,7 +83,7 @@ class Server:
                 kept = False
             except OSError as error:
                 raise Gone from error
-            except http.client.HTTPException as error:
+            except (ValueError, http.client.HTTPException) as error:
                 message = "The container answered /invocations with what is not HTTP."
                 raise JobFailed("AlgorithmError", message) from error
 
@@ -95,6 +95,10 @@ class Server:
                 raise JobFailed(
                     "AlgorithmError", f"The container answered /invocations with status {answer.status}."
                 )
+            if answer.length is None and not answer.chunked:
+                # it would end with the connection, and a server that dies would have answered in full
+                message = "The container answered /invocations without a Content-Length and not in chunks."
+                raise JobFailed("AlgorithmError", message)
             return _copy(answer, target, most_bytes)
 
     @contextlib.contextmanager

@@ -118,13 +118,13 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
     """Trains, and packs what the container left."""
     left = {name: workspace.directory(name) for name in ("model", "output", "data")}
     log = workspace.path / "log"
-    volume = container.disk(workspace.path, plan.volume_bytes)
+    writable = container.writable(plan.container.instance.memory_bytes, plan.volume_bytes)
     try:
         workspace.progress("starting the container")
-        sandbox = container.start(tools, _spec(plan, workspace, left, log, volume))
+        sandbox = container.start(tools, _spec(plan, workspace, left, log, writable))
         workspace.progress("training")
         ended = container.end(sandbox)
-        failure = container.broken_limit(ended, plan.container, volume)
+        failure = container.broken_limit(ended, plan.container, writable["model"])
         if failure is None and ended.status != 0:
             failure = _own_failure(plan, ended, left["output"], log)
         if failure is None:
@@ -145,7 +145,9 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
     )
 
 
-def _spec(plan: Plan, workspace: Workspace, left: Mapping[str, Path], log: Path, volume: int) -> SandboxSpec:
+def _spec(
+    plan: Plan, workspace: Workspace, left: Mapping[str, Path], log: Path, writable: Mapping[str, int]
+) -> SandboxSpec:
     config = workspace.directory("config")
     for name, content in _configuration(plan).items():
         (config / name).write_text(json.dumps(content))
@@ -158,7 +160,7 @@ def _spec(plan: Plan, workspace: Workspace, left: Mapping[str, Path], log: Path,
         plan.arguments,
         _variables(plan),
         mounts=tuple(mounts),
-        outputs=tuple(Writable(left[name], place, volume) for name, place in places.items()),
+        outputs=tuple(Writable(left[name], place, writable[name]) for name, place in places.items()),
         log=log,
     )
 

@@ -10,6 +10,7 @@ Whoever cancels kills the calling process: the sandbox dies with it.
 
 import json
 import math
+import shutil
 import socket
 import sys
 import time
@@ -43,6 +44,7 @@ PROGRESS_SECONDS = 2.0
 # flight.
 POOL_SHARE = 0.6
 MIB = 1 << 20
+DISK_SHARE = 0.5  # of the free disk, what one result may fill
 
 
 class Sail:
@@ -209,9 +211,16 @@ class _Attempt:
             session.close()
 
     def _told(self, batches: Iterator["pa.RecordBatch"]) -> Iterator["pa.RecordBatch"]:
-        """The batches, with a word of progress now and then."""
-        rows, due = 0, time.monotonic() + PROGRESS_SECONDS
+        """The batches, with a word of progress now and then, as long as the disk can spare them."""
+        rows, due, size = 0, time.monotonic() + PROGRESS_SECONDS, 0
+        most = int(shutil.disk_usage(self._destination).free * DISK_SHARE)
         for batch in batches:
+            size += batch.nbytes
+            if size > most:
+                raise JobFailed(
+                    "INSUFFICIENT_COMPUTE",
+                    f"The result is larger than the {most / 1e9:.1f} GB that the disk spares; select less.",
+                )
             yield batch
             rows += batch.num_rows
             if time.monotonic() >= due:
