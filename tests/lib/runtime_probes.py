@@ -149,7 +149,7 @@ PROGRAMS: dict[str, tuple[str, bool]] = {
     "the service's key": ("open(sys.argv[2] + '/key').read()", True),
     "another job's channel": ("os.listdir(sys.argv[2] + '/channel')", True),
     "the user's home": (
-        "if not set(os.listdir(os.path.expanduser('~root'))) - {'.pyenv'}: raise OSError(errno.ENOENT, '')",
+        f"if not set(os.listdir('/root')) - set({prefixes_below('/root')}): raise OSError(errno.ENOENT, '')",
         False,
     ),
     "the host's temporary files": (
