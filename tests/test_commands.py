@@ -108,7 +108,10 @@ def test_whose_image_it_is(tmp_path: Path, uri: str, arguments: list[str], owner
 
 def test_the_ledger_and_the_jobs_of_a_room_without_work(tmp_path: Path) -> None:
     passbox("account", "create", "111111111111", "--name", "a", home=tmp_path)
-    assert as_json("ledger", "show", home=tmp_path) == {"balances": True, "lines": [], "transfers": []}
+    assert as_json("ledger", "show", home=tmp_path) == {"balances": True, "lines": []}
+    assert as_json("ledger", "check", home=tmp_path) == {"balances": True, "transfers": 0}
+    assert as_json("ledger", "transfers", home=tmp_path) == []
+    assert "The book is empty" in passbox("ledger", "transfers", home=tmp_path)
     assert "Nothing has been charged yet" in passbox("ledger", "show", home=tmp_path)
     assert as_json("job", "list", home=tmp_path) == []
     assert "Nothing has been submitted yet" in passbox("job", "list", home=tmp_path)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from passbox.errors import PassboxError
-from passbox.names import ACCOUNT
+from passbox.names import ACCOUNT, MONTH
 from passbox.settings import Settings, default_home, default_region
 
 
@@ -288,6 +288,12 @@ def job_cancel(id: str, home: Path, as_json: bool) -> None:
     click.echo(f"{id} is called off; the worker ends it within two seconds.")
 
 
+def _month(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not MONTH.fullmatch(value):
+        raise click.BadParameter("a month is written like 2026-11")
+    return value
+
+
 @cli.group()
 def ledger() -> None:
     """The book of money."""
@@ -295,38 +301,102 @@ def ledger() -> None:
 
 @ledger.command("show")
 @_options
-def ledger_show(home: Path, as_json: bool) -> None:
-    """Show who paid for what, and check that the book balances."""
+@click.option("--month", metavar="YYYY-MM", callback=_month, help="One month only.")
+@click.option("--payer", metavar="ACCOUNT", help="One payer only.")
+def ledger_show(home: Path, as_json: bool, month: str | None, payer: str | None) -> None:
+    """Show who paid for what, month by month."""
     from passbox.ledger import book, statements
-    from passbox.state import transfers
 
     with _database(home).read() as tx:
-        book.check(tx)
-        entries = list(transfers.all_(tx))
-    lines = statements.lines(entries)
+        book.check_totals(tx)
+        lines = [
+            line
+            for line in statements.lines(tx)
+            if month in (None, line.month) and payer in (None, line.payer)
+        ]
     if as_json:
-        _print_json(
-            {
-                "balances": True,
-                "lines": [asdict(line) for line in lines],
-                "transfers": [vars(entry) for entry in entries],
-            }
-        )
+        _print_json({"balances": True, "lines": [{**asdict(line), "posted": line.posted} for line in lines]})
         return
     rows = [
         {
             **asdict(line),
             "quantity": f"{line.quantity / 1000:,.3f} {line.unit}",
-            "posted": statements.dollars(line.posted),
-            "reserved": statements.dollars(line.reserved),
+            **{name: statements.dollars(getattr(line, name)) for name in ("charged", "posted", "reserved")},
+            "refunded": statements.dollars(line.refunded) if line.refunded else "",
         }
         for line in lines
     ]
-    columns = ["collaboration", "payer", "cost_type", "jobs", "quantity", "posted", "reserved"]
+    columns = [
+        "month", "collaboration", "payer", "cost_type", "jobs", "quantity", "charged", "refunded", "posted",
+        "reserved",
+    ]  # fmt: skip
     _show(rows, columns, empty="Nothing has been charged yet.")
     if lines:
         total = statements.dollars(sum(line.posted for line in lines))
-        click.echo(f"Total posted {total}; {len(entries)} transfers, the book balances.")
+        click.echo(
+            f"Total posted {total}; debits and credits are equal (`passbox ledger check` replays the book)."
+        )
+
+
+@ledger.command("transfers")
+@_options
+@click.option("--month", metavar="YYYY-MM", callback=_month, help="One month only.")
+@click.option("--payer", metavar="ACCOUNT", help="One payer only.")
+def ledger_transfers(home: Path, as_json: bool, month: str | None, payer: str | None) -> None:
+    """Show the book itself: every transfer, in its order."""
+    from passbox.ledger import statements
+    from passbox.state import transfers
+
+    with _database(home).read() as tx:
+        rows = [
+            vars(entry)
+            for entry in transfers.all_(tx)
+            if month in (None, entry.month) and payer in (None, entry.payer)
+        ]
+    if as_json:
+        _print_json(rows)
+        return
+    for row in rows:
+        row["at"], row["amount"] = _when(row["at"]), statements.dollars(row["amount"])
+    _show(rows, ["at", "kind", "amount", "debit", "credit", "id"], empty="The book is empty.")
+
+
+@ledger.command("check")
+@_options
+def ledger_check(home: Path, as_json: bool) -> None:
+    """Replay every transfer and compare with the balances."""
+    from passbox.ledger import book
+
+    with _database(home).read() as tx:
+        checked = book.check(tx)
+    if as_json:
+        _print_json({"balances": True, "transfers": checked})
+        return
+    click.echo(f"{checked:,} transfers give the balances to the micro-dollar.")
+
+
+@ledger.command("export")
+@_options
+@click.option(
+    "--month", metavar="YYYY-MM", required=True, callback=_month, help="The month whose charges are exported."
+)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+@click.option("--format", "form", type=click.Choice(["focus"]), default="focus", show_default=True)
+@click.option("--payer", metavar="ACCOUNT", help="One payer only.")
+@click.option("--region", default=default_region, help="The region of the room. Default: PASSBOX_REGION.")
+def ledger_export(
+    home: Path, as_json: bool, month: str, out: Path, form: str, payer: str | None, region: str
+) -> None:
+    """Write a month's charges as FOCUS 1.2, to a .csv or .parquet file, for whoever does the accounts."""
+    from passbox.ledger import focus_file, statements
+
+    with _database(home).read() as tx:
+        found = (one for one in statements.all_charges(tx, month) if payer in (None, one.payer))
+        rows = focus_file.export(found, out, region=region)
+    if as_json:
+        _print_json({"format": form, "month": month, "rows": rows, "out": str(out)})
+        return
+    click.echo(f"{rows:,} charges of {month} are in {out}.")
 
 
 @cli.command()

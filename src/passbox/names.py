@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 import uuid
+from datetime import UTC, datetime
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
@@ -13,11 +14,17 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from passbox.errors import ValidationException
 
 ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
+MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])", re.ASCII)
 
 
 def now() -> float:
     """Seconds since the epoch, to the millisecond: what every timestamp in the house is."""
     return round(time.time(), 3)
+
+
+def month(at: float) -> str:
+    """The calendar month (UTC) of a time, `2026-11`."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m")
 
 
 def new_id() -> str:

@@ -6,6 +6,8 @@ A request: `wire` parses and verifies it → `enter` fetches its subject and che
 
 import tomllib
 from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from passbox.access.call import Aside, Call, Room
@@ -15,6 +17,7 @@ from passbox.access.keys import Keys, load_key_file
 from passbox.backends.catalogs.local import Local as LocalCatalog
 from passbox.backends.objects.local import Local as LocalObjects
 from passbox.errors import Misconfigured
+from passbox.ledger.prices import RateCard, read_rates
 from passbox.names import PageTokens
 from passbox.operations import OPERATIONS, reads_only
 from passbox.operations.quotas import DEFAULTS
@@ -64,6 +67,7 @@ class Dispatcher:
             catalog=LocalCatalog(settings.accounts),
             objects=LocalObjects(settings.accounts),
             quotas=quotas(settings),
+            rates=rates(settings),
             items=Items(Kept),
         )
 
@@ -106,12 +110,7 @@ class Dispatcher:
 def quotas(settings: Settings) -> dict[str, float]:
     """The operator's own quotas, from HOME/quotas.toml."""
     path = settings.home / "quotas.toml"
-    if not path.exists():
-        return {}
-    try:
-        found = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise Misconfigured(f"{path}: {error}") from None
+    found = {name: float(one) if type(one) is Decimal else one for name, one in _toml(path).items()}
     unknown = sorted(set(found) - set(DEFAULTS))
     if unknown:
         raise Misconfigured(f"{path}: there is no quota {unknown[0]}; there are {', '.join(DEFAULTS)}.")
@@ -119,3 +118,19 @@ def quotas(settings: Settings) -> dict[str, float]:
     if wrong:
         raise Misconfigured(f"{path}: {wrong[0]} must be a number, zero or more; inf is no limit.")
     return found
+
+
+def rates(settings: Settings) -> RateCard:
+    """The operator's own rate card, from HOME/rates.toml."""
+    path = settings.home / "rates.toml"
+    return read_rates(_toml(path), str(path))
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    """What a file of settings says, numbers exactly; nothing where it is not there."""
+    if not path.exists():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(), parse_float=Decimal)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{path}: {error}") from None

@@ -14,7 +14,7 @@ from lib.work import ACCOUNT, MEASURED, KillOnce, World, Writes
 from passbox.errors import JobFailed
 from passbox.jobs import spine
 from passbox.jobs.kind import Result, Tools, Workspace
-from passbox.ledger import book, prices
+from passbox.ledger import book
 from passbox.state import events, jobs, transfers
 from passbox.state.resources import Resource
 
@@ -59,7 +59,7 @@ def assert_ended_once(world: World, row: Resource) -> None:
         posted = [entry for entry in transfers.all_(tx) if entry.kind == "post"]
         history = [after for _, _, _, after in events.of(tx, row.id)]
     assert sorted(kinds) == ["post", "reserve"]
-    assert [entry.amount for entry in posted] == [prices.records(prices.MODEL_TRAINING, MEASURED).amount]
+    assert [entry.amount for entry in posted] == [MEASURED * 10]
     assert history == ["CREATE_PENDING", "CREATE_IN_PROGRESS", "ACTIVE"]
 
 

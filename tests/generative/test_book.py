@@ -1,7 +1,11 @@
-"""The book under random histories: after every step it balances and follows from its transfers."""
+"""The book under random histories: after every step it balances, follows from its transfers, and keeps every
+spend cap.
+"""
 
 import sqlite3
 import tempfile
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -9,17 +13,29 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from passbox.ledger import book, prices, statements
+from passbox import names
+from passbox.errors import Misconfigured, ServiceQuotaExceededException
+from passbox.ledger import book, caps, prices, statements
+from passbox.ledger.prices import MEASURES, MILLI, PUBLISHED, Price, RateCard, read_rates
 from passbox.state import transfers
 from passbox.state.database import Database
 
-PAYERS = st.sampled_from(["111111111111", "222222222222", "333333333333"])
-COST_TYPES = st.sampled_from(sorted(prices.RATES))
+PAYERS = st.sampled_from(["111111111111", "222222222222"])
+COST_TYPES = st.sampled_from([prices.QUERY_COMPUTE, prices.MODEL_TRAINING])
 QUANTITIES = st.integers(0, 10**12)
+LIMITS = st.integers(0, 10**9)
+PERIODS = st.sampled_from(caps.PERIODS)
+OCTOBER, NOVEMBER = 1_793_000_000.0, 1_794_000_000.0  # seconds since the epoch, in 2026
+
+
+def public(cost_type: str) -> Price:
+    return Price(PUBLISHED[cost_type], MEASURES[cost_type].per)
 
 
 class Book(RuleBasedStateMachine):
-    """Reserves, posts and voids in any order, and tries what must be refused."""
+    """Reserves, posts, voids, gives back, caps and turns the page of the month in any order, and tries what
+    must be refused.
+    """
 
     open_ = Bundle("open")
 
@@ -27,65 +43,152 @@ class Book(RuleBasedStateMachine):
     def start(self) -> None:
         self.directory = tempfile.TemporaryDirectory()
         self.database = Database(Path(self.directory.name) / "book.sqlite")
+        self.patch = pytest.MonkeyPatch()
+        self.now = OCTOBER
+        self.patch.setattr(names, "now", lambda: self.now)
         self.jobs = 0
-        self.posted: dict[str, int] = {}
-        self.settled: list[transfers.Transfer] = []
+        self.owed: dict[tuple[str, str, str], int] = {}  # payer, cost type, month → posted less given back
+        self.held: dict[str, transfers.Transfer] = {}
+        self.settled: dict[str, int] = {}
+        self.limits: dict[tuple[str, str, str], int] = {}
+
+    def spent(self, payer: str, cost_type: str, month: str | None) -> int:
+        """What the model says a payer has spent and reserved in a month, or in all."""
+        owed = [
+            amount
+            for (who, what, when), amount in self.owed.items()
+            if (who, what) == (payer, cost_type) and month in (None, when)
+        ]
+        held = [
+            one.amount
+            for one in self.held.values()
+            if (one.payer, one.cost_type) == (payer, cost_type) and month in (None, one.month)
+        ]
+        return sum(owed) + sum(held)
+
+    def left(self, payer: str, cost_type: str, month: str) -> int:
+        found = [10**30]
+        for period in caps.PERIODS:
+            limit = self.limits.get((payer, cost_type, period))
+            if limit is not None:
+                found.append(limit - self.spent(payer, cost_type, month if period == "MONTH" else None))
+        return min(found)
+
+    @rule()
+    def month_turns(self) -> None:
+        self.now = NOVEMBER
+
+    @rule(payer=PAYERS, cost_type=COST_TYPES, period=PERIODS, limit=LIMITS)
+    def cap(self, payer: str, cost_type: str, period: str, limit: int) -> None:
+        with self.database.write() as tx:
+            standing = caps.put(
+                tx, payer=payer, collaboration="c", cost_type=cost_type, period=period, limit=limit
+            )
+        self.limits[payer, cost_type, period] = limit
+        month = names.month(self.now) if period == "MONTH" else None
+        assert standing.left == limit - self.spent(payer, cost_type, month)
+
+    @rule(payer=PAYERS, cost_type=COST_TYPES, period=PERIODS)
+    def lift(self, payer: str, cost_type: str, period: str) -> None:
+        with self.database.write() as tx:
+            found = caps.remove(tx, payer=payer, collaboration="c", cost_type=cost_type, period=period)
+        assert found == (self.limits.pop((payer, cost_type, period), None) is not None)
 
     @rule(target=open_, payer=PAYERS, cost_type=COST_TYPES, quantity=QUANTITIES)
-    def reserve(self, payer: str, cost_type: str, quantity: int) -> transfers.Transfer:
+    def reserve(self, payer: str, cost_type: str, quantity: int) -> transfers.Transfer | None:
         self.jobs += 1
-        estimate = prices.charge(cost_type, quantity)
-        with self.database.write() as tx:
-            return book.reserve(
-                tx,
-                job=f"job-{self.jobs}",
-                collaboration="c",
-                payer=payer,
-                cost_type=cost_type,
-                estimate=estimate,
-            )
+        job = f"job-{self.jobs}"
+        amount = public(cost_type).of(quantity)
+
+        def submit() -> transfers.Transfer:
+            with self.database.write() as tx:
+                return book.reserve(
+                    tx,
+                    job=job,
+                    collaboration="c",
+                    payer=payer,
+                    cost_type=cost_type,
+                    quantity=quantity,
+                    price=public(cost_type),
+                )
+
+        if amount > self.left(payer, cost_type, names.month(self.now)):
+            with pytest.raises(ServiceQuotaExceededException, match="lets this collaboration spend"):
+                submit()
+            return None
+        entry = submit()
+        self.held[entry.id] = entry
+        return entry
 
     @rule(reservation=open_, quantity=QUANTITIES)
-    def post(self, reservation: transfers.Transfer, quantity: int) -> None:
-        measured = prices.charge(reservation.cost_type, quantity)
-        if reservation in self.settled:
-            with pytest.raises(book.BookError), self.database.write() as tx:
-                book.post(tx, reservation, measured)
+    def post(self, reservation: transfers.Transfer | None, quantity: int) -> None:
+        if reservation is None:
             return
+        if reservation.id not in self.held:
+            with pytest.raises(book.BookError), self.database.write() as tx:
+                book.post(tx, reservation, quantity)
+            return
+        key = reservation.payer, reservation.cost_type, reservation.month
+        full = public(reservation.cost_type).of(quantity)
+        expected = min(full, reservation.amount + max(0, self.left(*key)))
         with self.database.write() as tx:
-            book.post(tx, reservation, measured)
-        self.posted[reservation.payer] = self.posted.get(reservation.payer, 0) + measured.amount
-        self.settled.append(reservation)
+            assert book.post(tx, reservation, quantity).amount == expected
+        del self.held[reservation.id]
+        self.owed[key] = self.owed.get(key, 0) + expected
+        self.settled[reservation.job] = expected
 
     @rule(reservation=open_)
-    def void(self, reservation: transfers.Transfer) -> None:
-        if reservation in self.settled:
+    def give_back(self, reservation: transfers.Transfer | None) -> None:
+        if reservation is None:
+            return
+        amount = self.settled.pop(reservation.job, None)
+        with self.database.write() as tx:
+            if amount is None:
+                entries = transfers.of_job(tx, reservation.job)
+                if any(entry.kind == "refund" for entry in entries):
+                    with pytest.raises(book.BookError):
+                        book.refund(tx, reservation.job)
+                else:
+                    assert book.refund(tx, reservation.job) == []
+                return
+            [back] = book.refund(tx, reservation.job)
+        assert back.amount == amount
+        self.owed[reservation.payer, reservation.cost_type, reservation.month] -= amount
+
+    @rule(reservation=open_)
+    def void(self, reservation: transfers.Transfer | None) -> None:
+        if reservation is None:
+            return
+        if reservation.id not in self.held:
             with pytest.raises(book.BookError), self.database.write() as tx:
                 book.void(tx, reservation)
             return
         with self.database.write() as tx:
             book.void(tx, reservation)
-        self.settled.append(reservation)
+        del self.held[reservation.id]
 
     @rule(reservation=open_)
-    def reserve_again(self, reservation: transfers.Transfer) -> None:
-        estimate = prices.charge(reservation.cost_type, 1)
-        with pytest.raises(book.BookError), self.database.write() as tx:
+    def reserve_again(self, reservation: transfers.Transfer | None) -> None:
+        if reservation is None:
+            return
+        # where a cap is overdrawn, the cap refuses before the book does
+        with pytest.raises((book.BookError, ServiceQuotaExceededException)), self.database.write() as tx:
             book.reserve(
                 tx,
                 job=reservation.job,
                 collaboration="c",
                 payer=reservation.payer,
                 cost_type=reservation.cost_type,
-                estimate=estimate,
+                quantity=0,
+                price=public(reservation.cost_type),
             )
 
     @rule(reservation=open_, quantity=QUANTITIES)
-    def crash_in_the_middle(self, reservation: transfers.Transfer, quantity: int) -> None:
-        if reservation in self.settled:
+    def crash_in_the_middle(self, reservation: transfers.Transfer | None, quantity: int) -> None:
+        if reservation is None or reservation.id not in self.held:
             return
         with pytest.raises(ZeroDivisionError), self.database.write() as tx:  # noqa: PT012
-            book.post(tx, reservation, prices.charge(reservation.cost_type, quantity))
+            book.post(tx, reservation, quantity)
             raise ZeroDivisionError  # as a crash would
 
     @invariant()
@@ -94,25 +197,29 @@ class Book(RuleBasedStateMachine):
             return
         with self.database.read() as tx:
             book.check(tx)
-            lines = statements.lines(transfers.all_(tx))
-            reserved = {entry.id for entry in transfers.all_(tx, kind="reserve")}
+            lines = statements.lines(tx)
             open_ = {
                 entry.id
                 for job in range(1, self.jobs + 1)
                 for entry in book.open_reservations(tx, f"job-{job}")
             }
-        assert open_ == reserved - {entry.id for entry in self.settled}
-        for payer in {line.payer for line in lines}:
-            posted = sum(line.posted for line in lines if line.payer == payer)
-            assert posted == self.posted.get(payer, 0)
+            for line in lines:
+                assert line in statements.statement(tx, line.payer, line.month, self.now).lines
+        assert open_ == set(self.held)
+        for line in lines:
+            key = line.payer, line.cost_type, line.month
+            assert line.posted == self.owed.get(key, 0)
+            assert line.posted + line.reserved == self.spent(*key)
+        assert sum(line.posted for line in lines) == sum(self.owed.values())
 
     def teardown(self) -> None:
+        self.patch.undo()
         self.database.close()
         self.directory.cleanup()
 
 
 TestBook = Book.TestCase
-TestBook.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TestBook.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
 
 
 @pytest.fixture
@@ -128,7 +235,8 @@ def reserved(database: Database) -> transfers.Transfer:
             collaboration="c",
             payer="111111111111",
             cost_type=prices.MODEL_TRAINING,
-            estimate=prices.records(prices.MODEL_TRAINING, 10),
+            quantity=10 * MILLI,
+            price=public(prices.MODEL_TRAINING),
         )
 
 
@@ -144,6 +252,8 @@ def test_a_transfer_is_never_changed(database: Database, statement: str) -> None
     [
         "UPDATE balance SET debits_pending = debits_pending + 1",
         "UPDATE balance SET credits_posted = 5 WHERE book_account LIKE 'room/%'",
+        "UPDATE balance SET quantity = 5",
+        "UPDATE balance SET charges = charges + 1",
         "DELETE FROM balance WHERE book_account LIKE 'room/%'",
     ],
 )
@@ -155,16 +265,61 @@ def test_a_doctored_balance_is_seen(database: Database, statement: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("charge", "amount"),
+    ("cost_type", "quantity", "amount"),
     [
-        (prices.query_compute("CR.1X", 16, 60), 1_066_667),  # 32 CRPU for a minute at $2.00 an hour
-        (prices.query_compute("CR.1X", 16, 0.5), 1_066_667),  # a minute at least
-        (prices.query_compute("CR.4X", 2, 3600), 32_000_000),
-        (prices.records(prices.MODEL_TRAINING, 1000), 10_000),
-        (prices.records(prices.MODEL_TRAINING, 1), 10),
-        (prices.records(prices.MODEL_INFERENCE, 1_000_000), 10_000_000),
-        (prices.records(prices.MODEL_INFERENCE, 0), 0),
+        # 32 CRPU for a minute at $2.00 an hour
+        (prices.QUERY_COMPUTE, prices.crpu_milliseconds("CR.1X", 16, 60), 1_066_667),
+        (prices.QUERY_COMPUTE, prices.crpu_milliseconds("CR.1X", 16, 0.5), 1_066_667),  # a minute at least
+        (prices.QUERY_COMPUTE, prices.crpu_milliseconds("CR.4X", 2, 3600), 32_000_000),
+        (prices.MODEL_TRAINING, 1000 * MILLI, 10_000),
+        (prices.MODEL_TRAINING, 1 * MILLI, 10),
+        (prices.MODEL_INFERENCE, 1_000_000 * MILLI, 10_000_000),
+        (prices.MODEL_INFERENCE, 0, 0),
+        (prices.SYNTHETIC_DATA, 1500, 3_000_000),
     ],
 )
-def test_charges_by_the_public_price_units(charge: prices.Charge, amount: int) -> None:
-    assert charge.amount == amount
+def test_charges_by_the_public_price_units(cost_type: str, quantity: int, amount: int) -> None:
+    assert RateCard().price(cost_type, NOVEMBER).of(quantity) == amount
+
+
+def test_a_rate_holds_from_its_day_on() -> None:
+    card = read_rates(
+        {
+            "rates": [
+                {"effective": date(2026, 11, 1), "modelTraining": Decimal("0.02"), "queryCompute": 3},
+                {"effective": date(2026, 12, 1), "modelTraining": 0},
+            ]
+        },
+        "rates.toml",
+    )
+    november = 1_793_491_200.0  # 2026-11-01 00:00 UTC
+    assert card.price(prices.MODEL_TRAINING, november - 0.001) == Price(10_000, 1_000)
+    assert card.price(prices.MODEL_TRAINING, november) == Price(20_000, 1_000)
+    assert card.price(prices.QUERY_COMPUTE, november + 40 * 86_400) == Price(3_000_000, 3_600)
+    assert card.price(prices.MODEL_TRAINING, november + 30 * 86_400) == Price(0, 1_000)
+    assert [rate.effective.isoformat() for rate in card.listing(november)] == [
+        "2026-11-01", "0001-01-01", "2026-11-01", "2026-12-01", "0001-01-01", "0001-01-01",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"prices": []}, "[[rates]] tables and nothing else"),
+        ({"rates": {"queryCompute": 1}}, "[[rates]] tables and nothing else"),
+        ({"rates": [{"queryCompute": 1}]}, "need a day"),
+        ({"rates": [{"effective": "2026-11-01"}]}, "need a day"),
+        ({"rates": [{"effective": date(2026, 11, 1), "storage": 1}]}, "no cost type storage"),
+        ({"rates": [{"effective": date(2026, 11, 1), "queryCompute": "2"}]}, "number of dollars"),
+        ({"rates": [{"effective": date(2026, 11, 1), "queryCompute": True}]}, "number of dollars"),
+        ({"rates": [{"effective": date(2026, 11, 1), "queryCompute": -1}]}, "0 to 1,000,000 dollars"),
+        ({"rates": [{"effective": date(2026, 11, 1), "queryCompute": Decimal("0.0000001")}]}, "six decimals"),
+        ({"rates": [{"effective": date(2026, 11, 1), "queryCompute": Decimal("NaN")}]}, "six decimals"),
+        ({"rates": [{"effective": date(2026, 11, 1)}, {"effective": date(2026, 11, 1)}]}, "two rates tables"),
+    ],
+)
+def test_a_wrong_rate_card_is_refused(document: dict[str, object], words: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        read_rates(document, "rates.toml")
+    assert words in refused.value.message
+    assert refused.value.message.startswith("rates.toml: ")

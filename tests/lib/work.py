@@ -8,15 +8,17 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from passbox import names
+from passbox.access.call import Call
 from passbox.backends.objects.local import Local
 from passbox.backends.runtimes.base import Isolation
 from passbox.jobs.kind import Delivery, Machine, Result, Tools, Workspace
 from passbox.jobs.supervisor import Supervisor
 from passbox.ledger import prices
-from passbox.operations.submission import submit
+from passbox.operations.submission import Cost, submit
 from passbox.state import jobs, resources
 from passbox.state.database import Database
 from passbox.state.resources import Resource
@@ -44,7 +46,7 @@ class Writes:
         (kept / "model").write_text(plan)
         return Result(
             fields={"usage": {"records": MEASURED}},
-            charges={prices.MODEL_TRAINING: prices.records(prices.MODEL_TRAINING, MEASURED)},
+            measured={prices.MODEL_TRAINING: MEASURED * prices.MILLI},
             kept=kept,
             deliveries=(Delivery(ACCOUNT, "s3://results/room", {"model": _copy(workspace, plan)}),),
         )
@@ -98,8 +100,10 @@ class World:
         )
         with self.database.write() as tx:
             resources.add(tx, row)
-            estimate = prices.records(prices.MODEL_TRAINING, ESTIMATED)
-            submit(tx, row, "trained_model", [(prices.MODEL_TRAINING, PAYER, estimate)])
+            room: Any = SimpleNamespace(rates=prices.RateCard())
+            call = Call(ACCOUNT, "cleanroomsml.CreateTrainedModel", tx, room)
+            cost = Cost(prices.MODEL_TRAINING, PAYER, ESTIMATED * prices.MILLI, "as estimated")
+            submit(call, row, "trained_model", cost)
         return row
 
     def resource(self, row: Resource) -> Resource:

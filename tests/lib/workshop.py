@@ -67,13 +67,13 @@ class Made:
         for name in ("model.tar.gz", "output.tar.gz"):
             with tarfile.open(kept / name, "w:gz"):
                 pass
-        charge = (
-            prices.query_compute("CR.1X", 16, 90)
+        measured = (
+            prices.crpu_milliseconds("CR.1X", 16, 90)
             if self.cost_type == prices.QUERY_COMPUTE
-            else prices.records(self.cost_type, RECORDS)
+            else RECORDS * prices.MILLI
         )
         deliveries = () if receiver is None else (Delivery(*receiver, {"results": kept / "output.tar.gz"}),)
-        return Result(self.fields, {self.cost_type: charge}, kept, deliveries)
+        return Result(self.fields, {self.cost_type: measured}, kept, deliveries)
 
 
 KINDS: dict[str, Any] = {
@@ -138,11 +138,14 @@ def expire(room: Room, channel: str) -> None:
 
 
 def ledger(home: Path) -> dict[str, Any]:
-    """`passbox ledger show --json`: what the operator sees, and a proof that the book balances."""
-    run = CliRunner().invoke(cli, ["ledger", "show", "--json", "--home", str(home)], catch_exceptions=False)
-    shown: dict[str, Any] = json.loads(run.stdout)
-    assert shown["balances"] is True
-    return shown
+    """`passbox ledger show` and `transfers`: what the operator sees, and a proof that the book balances."""
+
+    def shown(command: str) -> Any:
+        arguments = ["ledger", command, "--json", "--home", str(home)]
+        return json.loads(CliRunner().invoke(cli, arguments, catch_exceptions=False).stdout)
+
+    assert shown("check")["balances"] is True
+    return {"lines": shown("show")["lines"], "transfers": shown("transfers")}
 
 
 @contextmanager

@@ -9,10 +9,12 @@ from typing import Any, Protocol, Unpack
 
 from passbox.access.items import Items
 from passbox.errors import ValidationException
+from passbox.ledger.prices import RateCard
 from passbox.names import PageTokens
 from passbox.state import resources
 from passbox.state.database import Transaction
 from passbox.state.resources import Resource
+from passbox.state.transfers import Transfer
 
 DEFAULT_PAGE = 50
 
@@ -38,7 +40,8 @@ class Objects(Protocol):
 class Room:
     """What is the same for every call: the region, the page tokens, and the contracts to the outside.
 
-    quotas: name → limit, where the operator set another than AWS's default. items: those that lists remember.
+    quotas: name → limit, where the operator set another than AWS's default. rates: what runs cost.
+    items: those that lists remember.
     """
 
     region: str
@@ -46,6 +49,7 @@ class Room:
     catalog: Catalog
     objects: Objects
     quotas: Mapping[str, float]
+    rates: RateCard
     items: Items
 
 
@@ -60,7 +64,7 @@ class Aside(Exception):
 class Call:
     """One authenticated, fetched and permitted call.
 
-    known: what has been worked out for it aside
+    known: what has been worked out for it aside. reserved: each reservation it made, and its basis in words
     """
 
     account: str
@@ -69,6 +73,7 @@ class Call:
     room: Room
     fetched: dict[str, Resource] = field(default_factory=dict)
     known: dict[Any, Any] = field(default_factory=dict)
+    reserved: list[tuple[Transfer, str]] = field(default_factory=list)
 
     def aside(self, key: Any, work: Callable[[], Any]) -> Any:
         """The result of something slow, for which other writers do not wait.

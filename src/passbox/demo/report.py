@@ -10,7 +10,6 @@ from rich.table import Table
 
 from passbox.demo.stage import AIRLINE, PARTIES, Stage
 from passbox.ledger import book, statements
-from passbox.state import transfers
 from passbox.state.database import Database
 
 
@@ -25,7 +24,7 @@ def make(
     database = Database(stage.home / "passbox.sqlite")
     with database.read() as tx:
         book.check(tx)
-        lines = statements.lines(transfers.all_(tx))
+        lines = statements.lines(tx)
     database.close()
     parties = {}
     for account, name in PARTIES.items():

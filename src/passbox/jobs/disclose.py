@@ -30,7 +30,7 @@ def disclose(tx: Transaction, resource: Resource, result: Result, workspace: Wor
         "failure": dict(zip(("statusCode", "message"), result.failure, strict=True))
         if result.failure
         else None,
-        "charges": {cost_type: asdict(charge) for cost_type, charge in result.charges.items()},
+        "measured": dict(result.measured),
         "kept": None if failed or result.kept is None else str(result.kept.relative_to(workspace.path)),
         "deliveries": []
         if failed

@@ -19,7 +19,6 @@ from passbox.backends.images.store import ImageStore
 from passbox.backends.objects.base import Objects
 from passbox.backends.runtimes.base import Isolation, Runtime
 from passbox.errors import PassboxError
-from passbox.ledger.prices import Charge
 from passbox.state.database import Transaction
 from passbox.state.resources import Resource
 
@@ -97,7 +96,7 @@ class Result:
     """What came out of a run.
 
     fields:     entries for the resource's body
-    charges:    cost type → what was measured; a reservation without one is voided
+    measured:   cost type → milli-units; a reservation without a measure is voided
     kept:       a directory of the workspace that the room keeps for later jobs
     deliveries: what leaves for whom, checked against its limits already
     output:     what the container said
@@ -105,7 +104,7 @@ class Result:
     """
 
     fields: Mapping[str, Any] = field(default_factory=dict)
-    charges: Mapping[str, Charge] = field(default_factory=dict)
+    measured: Mapping[str, int] = field(default_factory=dict)
     kept: Path | None = None
     deliveries: tuple[Delivery, ...] = ()
     output: Output | None = None

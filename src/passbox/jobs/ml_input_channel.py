@@ -83,7 +83,7 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
         workspace.directory("engine"),
         workspace.progress,
     )
-    charge = prices.query_compute(plan.workers, plan.number, written.start_seconds + written.seconds)
+    seconds = written.start_seconds + written.seconds
     return Result(
         fields={
             "numberOfRecords": written.rows,
@@ -96,6 +96,6 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
                 "cpuSeconds": written.cpu_seconds,
             },
         },
-        charges={prices.QUERY_COMPUTE: charge},
+        measured={prices.QUERY_COMPUTE: prices.crpu_milliseconds(plan.workers, plan.number, seconds)},
         kept=data,
     )

@@ -27,7 +27,6 @@ from passbox.errors import JobFailed, PassboxError
 from passbox.jobs.disclose import disclose
 from passbox.jobs.kind import Kind, NotYet, Result, Tools, Workspace
 from passbox.ledger import book
-from passbox.ledger.prices import Charge
 from passbox.state import jobs, resources
 from passbox.state.database import Database, Transaction
 from passbox.state.jobs import Job
@@ -171,11 +170,11 @@ def _post(database: Database, job: Job) -> Job:
     outcome = job.outcome or {}
     with database.write() as tx:
         for reservation in book.open_reservations(tx, job.id):
-            measured = outcome["charges"].get(reservation.cost_type)
+            measured = outcome["measured"].get(reservation.cost_type)
             if measured is None or outcome["failure"] is not None:
                 book.void(tx, reservation)
             else:
-                book.post(tx, reservation, Charge(**measured))
+                book.post(tx, reservation, measured)
         return jobs.advance(tx, job, "deliver")
 
 

@@ -138,7 +138,7 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
             "isolation": tools.isolation.value,
             "usage": container.usage(ended, plan.records),
         },
-        charges={prices.MODEL_TRAINING: prices.records(prices.MODEL_TRAINING, plan.records)},
+        measured={prices.MODEL_TRAINING: plan.records * prices.MILLI},
         kept=workspace.path / "kept" if failure is None else None,
         output=Output("TrainedModels", plan.id, log, plan.policies, plan.metrics, plan.noise),
         failure=failure,

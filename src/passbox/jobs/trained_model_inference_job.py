@@ -114,7 +114,7 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
             "isolation": tools.isolation.value,
             "usage": container.usage(ended, transform.records),
         },
-        charges={prices.MODEL_INFERENCE: prices.records(prices.MODEL_INFERENCE, transform.records)},
+        measured={prices.MODEL_INFERENCE: transform.records * prices.MILLI},
         deliveries=(Delivery(plan.receiver, plan.uri, {path.name: path for path in transform.written}),),
         output=Output("TrainedModelInferenceJobs", plan.id, log, plan.policies),
         failure=failure,

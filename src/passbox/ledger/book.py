@@ -4,21 +4,22 @@
        │       └──refund──▶ nothing      what was charged came to nothing after all
        └────void────▶ nothing      the job never used anything
 
-Money runs from `payer/ACCOUNT/COLLABORATION/COST_TYPE` (debited) to `room/COST_TYPE` (credited). A correction
-is a new transfer. Identifiers come from the job, so doing a thing twice is seen and refused.
+Money runs from `payer/ACCOUNT/COLLABORATION/COST_TYPE/MONTH` (debited) to `room/COST_TYPE/MONTH` (credited);
+the month is that of the submission, also for what ends later. A correction is a new transfer. Identifiers
+come from the job, so doing a thing twice is seen and refused. Spend caps are held here, within the
+transaction that reserves or posts.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from passbox import names
 from passbox.errors import PassboxError
-from passbox.ledger.prices import Charge
+from passbox.ledger import caps
+from passbox.ledger.prices import MEASURES, MONEY, Price
 from passbox.state import transfers
 from passbox.state.database import Transaction
-from passbox.state.transfers import Transfer
-
-MONEY = "usd_micro"
+from passbox.state.transfers import TALLIES, Transfer
 
 
 class BookError(PassboxError):
@@ -26,27 +27,68 @@ class BookError(PassboxError):
 
 
 def reserve(
-    tx: Transaction, *, job: str, collaboration: str, payer: str, cost_type: str, estimate: Charge
+    tx: Transaction, *, job: str, collaboration: str, payer: str, cost_type: str, quantity: int, price: Price
 ) -> Transfer:
-    """Holds the estimate for a job's cost type; once for each."""
-    entry = _transfer("reserve", job, collaboration, payer, cost_type, estimate)
+    """Holds the estimate for a job's cost type; once for each.
+
+    quantity: estimated, in milli-units. Raises ServiceQuotaExceededException where a spend cap does not
+    leave it.
+    """
+    at = names.now()
+    month = names.month(at)
+    entry = Transfer(
+        id=f"{job}/{cost_type}/reserve",
+        kind="reserve",
+        debit=transfers.payer_account(payer, collaboration, cost_type, month),
+        credit=f"room/{cost_type}/{month}",
+        unit=MONEY,
+        amount=price.of(quantity),
+        job=job,
+        collaboration=collaboration,
+        payer=payer,
+        cost_type=cost_type,
+        month=month,
+        quantity=quantity,
+        quantity_unit=MEASURES[cost_type].unit,
+        price=price.micro_dollars,
+        price_per=price.per,
+        at=at,
+    )
+    if entry.amount < 0:
+        raise BookError(detail=f"{entry.id}: a negative amount")
+    caps.admit(
+        tx, payer=payer, collaboration=collaboration, cost_type=cost_type, month=month, amount=entry.amount
+    )
     if not transfers.add(tx, entry):
         raise BookError(detail=f"{entry.id} is reserved already")
     transfers.move(tx, entry, pending=entry.amount)
     return entry
 
 
-def post(tx: Transaction, reservation: Transfer, measured: Charge) -> Transfer:
-    """Ends a reservation with what was measured. May be more or less than the estimate."""
-    entry = _settle(tx, "post", reservation, measured)
-    transfers.move(tx, entry, posted=entry.amount)
+def post(tx: Transaction, reservation: Transfer, quantity: int) -> Transfer:
+    """Ends a reservation with what was measured, in milli-units, at the reservation's price.
+
+    It may be more or less than the estimate, but never more than the spend caps leave: of a run that came
+    dearer, the payer pays up to its cap, and the room bears the rest.
+    """
+    amount = Price(reservation.price, reservation.price_per).of(quantity)
+    left = caps.left(
+        tx,
+        payer=reservation.payer,
+        collaboration=reservation.collaboration,
+        cost_type=reservation.cost_type,
+        month=reservation.month,
+    )
+    if left is not None:
+        amount = min(amount, reservation.amount + max(0, left))
+    entry = _settle(tx, "post", reservation, amount, quantity)
+    transfers.move(tx, entry, posted=entry.amount, quantity=entry.quantity, charges=1)
     return entry
 
 
 def void(tx: Transaction, reservation: Transfer) -> Transfer:
     """Ends a reservation for nothing."""
-    nothing = Charge(0, 0, reservation.quantity_unit, reservation.price, reservation.price_per)
-    return _settle(tx, "void", reservation, nothing)
+    return _settle(tx, "void", reservation, 0, 0)
 
 
 def refund(tx: Transaction, job: str) -> list[Transfer]:
@@ -62,10 +104,11 @@ def refund(tx: Transaction, job: str) -> list[Transfer]:
                 debit=entry.credit,
                 credit=entry.debit,
                 at=names.now(),
+                sequence=None,
             )
             if not transfers.add(tx, back):
                 raise BookError(detail=f"{back.id} is given back already")
-            transfers.move(tx, back, posted=back.amount)
+            transfers.move(tx, back, posted=back.amount, quantity=-back.quantity, charges=-1)
             made.append(back)
     return made
 
@@ -77,32 +120,46 @@ def open_reservations(tx: Transaction, job: str) -> list[Transfer]:
     return [entry for entry in entries if entry.kind == "reserve" and entry.id not in settled]
 
 
-def check(tx: Transaction) -> None:
-    """Raises BookError unless the book balances and its balances follow from its transfers."""
+def check_totals(tx: Transaction) -> None:
+    """Raises BookError unless debits and credits are equal."""
     for unit, (debits_pending, debits_posted, credits_pending, credits_posted) in transfers.totals(
         tx
     ).items():
         if (debits_pending, debits_posted) != (credits_pending, credits_posted):
             raise BookError(detail=f"{unit}: debits and credits differ")
-    replayed = replay(transfers.all_(tx))
+
+
+def check(tx: Transaction) -> int:
+    """Replays the book: how many transfers it has. Raises BookError unless its balances follow from them."""
+    check_totals(tx)
+    count = 0
+
+    def counted() -> Iterator[Transfer]:
+        nonlocal count
+        for entry in transfers.all_(tx):
+            count += 1
+            yield entry
+
+    replayed = replay(counted())
     for row in transfers.balances(tx):
-        counters = tuple(row[name] for name in transfers.COUNTERS)
-        if replayed.pop((row["book_account"], row["unit"]), (0, 0, 0, 0)) != counters or min(counters) < 0:
+        tallies = tuple(row[name] for name in TALLIES)
+        if replayed.pop((row["book_account"], row["unit"]), (0,) * 6) != tallies or min(tallies) < 0:
             raise BookError(detail=f"{row['book_account']}: the balance does not follow from the transfers")
     if replayed:
         raise BookError(detail=f"no balance for {sorted(replayed)}")
+    return count
 
 
-def replay(entries: Iterable[Transfer]) -> dict[tuple[str, str], tuple[int, int, int, int]]:
-    """(book account, unit) → the four counters, from the transfers alone."""
+def replay(entries: Iterable[Transfer]) -> dict[tuple[str, str], tuple[int, ...]]:
+    """(book account, unit) → the tallies, from the transfers alone, in the order of the book."""
     sums: dict[tuple[str, str], list[int]] = {}
     open_: dict[str, Transfer] = {}
 
-    def move(entry: Transfer, amount: int, debit_counter: int) -> None:
-        sums.setdefault((entry.debit, entry.unit), [0, 0, 0, 0])[debit_counter] += amount
-        sums.setdefault((entry.credit, entry.unit), [0, 0, 0, 0])[debit_counter + 2] += amount
+    def move(entry: Transfer, amount: int, counter: int) -> None:
+        sums.setdefault((entry.debit, entry.unit), [0] * 6)[counter] += amount
+        sums.setdefault((entry.credit, entry.unit), [0] * 6)[counter + 2] += amount
 
-    for entry in sorted(entries, key=lambda entry: (entry.at, entry.kind != "reserve", entry.id)):
+    for entry in entries:
         if entry.kind == "reserve":
             open_[entry.id] = entry
             move(entry, entry.amount, 0)
@@ -111,46 +168,27 @@ def replay(entries: Iterable[Transfer]) -> dict[tuple[str, str], tuple[int, int,
             reservation = open_.pop(entry.settles)
             move(reservation, -reservation.amount, 0)
         move(entry, entry.amount, 1)
-    return {key: (row[0], row[1], row[2], row[3]) for key, row in sums.items()}
+        charges = {"post": 1, "refund": -1}.get(entry.kind, 0)
+        for account in (entry.debit, entry.credit):
+            sums[account, entry.unit][4] += charges * entry.quantity
+            sums[account, entry.unit][5] += charges
+    return {key: tuple(row) for key, row in sums.items()}
 
 
-def _settle(tx: Transaction, kind: str, reservation: Transfer, charge: Charge) -> Transfer:
-    entry = _transfer(
-        kind, reservation.job, reservation.collaboration, reservation.payer, reservation.cost_type, charge,
+def _settle(tx: Transaction, kind: str, reservation: Transfer, amount: int, quantity: int) -> Transfer:
+    entry = replace(
+        reservation,
+        id=f"{reservation.job}/{reservation.cost_type}/{kind}",
+        kind=kind,
         settles=reservation.id,
-    )  # fmt: skip
+        amount=amount,
+        quantity=quantity,
+        at=names.now(),
+        sequence=None,
+    )
+    if amount < 0 or quantity < 0:
+        raise BookError(detail=f"{entry.id}: a negative amount")
     if not transfers.add(tx, entry):
         raise BookError(detail=f"{reservation.id} has ended already")
     transfers.move(tx, reservation, pending=-reservation.amount)
     return entry
-
-
-def _transfer(
-    kind: str,
-    job: str,
-    collaboration: str,
-    payer: str,
-    cost_type: str,
-    charge: Charge,
-    settles: str | None = None,
-) -> Transfer:
-    if charge.amount < 0:
-        raise BookError(detail=f"{job}: a negative amount")
-    return Transfer(
-        id=f"{job}/{cost_type}/{kind}",
-        kind=kind,
-        settles=settles,
-        debit=f"payer/{payer}/{collaboration}/{cost_type}",
-        credit=f"room/{cost_type}",
-        unit=MONEY,
-        amount=charge.amount,
-        job=job,
-        collaboration=collaboration,
-        payer=payer,
-        cost_type=cost_type,
-        quantity=charge.quantity,
-        quantity_unit=charge.unit,
-        price=charge.price,
-        price_per=charge.price_per,
-        at=names.now(),
-    )

@@ -1,10 +1,16 @@
-"""What things cost: the rate card and the charges that follow from it. Integers only, rounded up.
+"""What things cost: cost types, what each is measured in, and the rate card. Integers only, rounded up.
 
-The figures are AWS's public price units (us-east-1, 2026): SQL compute per CRPU-hour, by the second with a
-minimum of a minute; custom model training per 1,000 records; inference per million records.
+The units are AWS's public ones (us-east-1, 2026): SQL compute per CRPU-hour, by the second with a minimum of
+a minute; custom model training per 1,000 records; inference per million records; synthetic data per SDGU.
+Quantities are in thousandths of a unit (milli-units), money in millionths of a dollar (micro-dollars).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from passbox.errors import Misconfigured
 
 QUERY_COMPUTE = "queryCompute"
 JOB_COMPUTE = "jobCompute"
@@ -13,50 +19,131 @@ MODEL_INFERENCE = "machineLearning.modelInference"
 SYNTHETIC_DATA = "machineLearning.syntheticDataGeneration"
 COST_TYPES = (QUERY_COMPUTE, JOB_COMPUTE, MODEL_TRAINING, MODEL_INFERENCE, SYNTHETIC_DATA)
 
+MONEY = "usd_micro"  # the unit of money in the book
+MICRO = 1_000_000  # micro-dollars of a dollar
+MILLI = 1_000  # milli-units of a unit
 MINIMUM_QUERY_SECONDS = 60
 CRPU_PER_WORKER = {"CR.1X": 2, "CR.4X": 8, "CR.8X": 16}
 
 
-@dataclass(frozen=True)
-class Price:
-    """`micro_dollars` for `per` whole `unit`s."""
+class Measure(NamedTuple):
+    """What a cost type is counted in: whole `unit`s, priced for `per` of them, which people call `priced`."""
 
-    micro_dollars: int
-    per: int
     unit: str
+    per: int
+    priced: str
 
 
-RATES = {
-    QUERY_COMPUTE: Price(2_000_000, 3_600, "CRPU-seconds"),
-    MODEL_TRAINING: Price(10_000, 1_000, "records trained"),
-    MODEL_INFERENCE: Price(10_000_000, 1_000_000, "records scored"),
+MEASURES = {
+    QUERY_COMPUTE: Measure("CRPU-seconds", 3_600, "CRPU-hour"),
+    JOB_COMPUTE: Measure("CRPU-seconds", 3_600, "CRPU-hour"),
+    MODEL_TRAINING: Measure("records trained", 1_000, "1,000 records"),
+    MODEL_INFERENCE: Measure("records scored", 1_000_000, "1,000,000 records"),
+    SYNTHETIC_DATA: Measure("SDGU", 1, "SDGU"),
+}
+PUBLISHED = {
+    QUERY_COMPUTE: 2_000_000,
+    JOB_COMPUTE: 2_000_000,
+    MODEL_TRAINING: 10_000,
+    MODEL_INFERENCE: 10_000_000,
+    SYNTHETIC_DATA: 2_000_000,
 }
 
 
-@dataclass(frozen=True)
-class Charge:
-    """An amount in micro-dollars and how it came about: quantity in thousandths of `unit`, at a price."""
+class Price(NamedTuple):
+    """`micro_dollars` for `per` whole units."""
 
-    amount: int
-    quantity: int
-    unit: str
-    price: int
-    price_per: int
+    micro_dollars: int
+    per: int
 
-
-def charge(cost_type: str, quantity: int) -> Charge:
-    """The charge for `quantity` thousandths of the cost type's unit, rounded up to the micro-dollar."""
-    price = RATES[cost_type]
-    amount = -(-quantity * price.micro_dollars // (price.per * 1000))
-    return Charge(amount, quantity, price.unit, price.micro_dollars, price.per)
+    def of(self, quantity: int) -> int:
+        """Micro-dollars for so many milli-units, rounded up."""
+        return -(-quantity * self.micro_dollars // (self.per * MILLI))
 
 
-def query_compute(worker: str, number: int, seconds: float) -> Charge:
-    """SQL on `number` workers for `seconds` of wall time, a minute at least."""
-    crpu = CRPU_PER_WORKER[worker] * number
-    return charge(QUERY_COMPUTE, crpu * max(MINIMUM_QUERY_SECONDS * 1000, round(seconds * 1000)))
+class Rate(NamedTuple):
+    """One line of a rate card: from `effective` on, a cost type costs `price`."""
+
+    effective: date
+    cost_type: str
+    price: Price
 
 
-def records(cost_type: str, number: int) -> Charge:
-    """Training or inference over `number` records."""
-    return charge(cost_type, number * 1000)
+class RateCard:
+    """What the room charges, from which day (UTC) on. Without any rates of the operator's: the public prices.
+
+    The price of a run is the one in force when it is submitted; it is stored with its transfers.
+    """
+
+    def __init__(self, rates: list[Rate] | None = None) -> None:
+        public = [
+            Rate(date.min, cost_type, Price(PUBLISHED[cost_type], MEASURES[cost_type].per))
+            for cost_type in COST_TYPES
+        ]
+        self.rates = sorted(public + (rates or []), key=lambda rate: rate.effective)
+
+    def price(self, cost_type: str, at: float) -> Price:
+        """The price in force at a time in seconds since the epoch."""
+        day = datetime.fromtimestamp(at, UTC).date()
+        return [rate.price for rate in self.rates if rate.cost_type == cost_type and rate.effective <= day][
+            -1
+        ]
+
+    def listing(self, at: float) -> list[Rate]:
+        """The rates in force at a time and those to come, by cost type and day."""
+        day = datetime.fromtimestamp(at, UTC).date()
+        found = []
+        for cost_type in COST_TYPES:
+            own = [rate for rate in self.rates if rate.cost_type == cost_type]
+            found += [[rate for rate in own if rate.effective <= day][-1]]
+            found += [rate for rate in own if rate.effective > day]
+        return found
+
+
+def read_rates(document: Mapping[str, Any], where: str) -> RateCard:
+    """The rate card of a TOML document whose numbers were read as decimals.
+
+        [[rates]]
+        effective = 2027-01-01
+        queryCompute = 2.50               # dollars a CRPU-hour
+        modelTraining = 0.01              # dollars for 1,000 records
+
+    A cost type that a day leaves out keeps the price it had. where: what errors call the document
+    """
+    names = {cost_type.rpartition(".")[2]: cost_type for cost_type in COST_TYPES}
+    cards = document.get("rates", [])
+    if set(document) - {"rates"} or not isinstance(cards, list):
+        raise Misconfigured(f"{where}: it holds [[rates]] tables and nothing else.")
+    rates: list[Rate] = []
+    days: set[date] = set()
+    for number, card in enumerate(cards, 1):
+        effective = card.get("effective")
+        if type(effective) is not date:
+            raise Misconfigured(f"{where}: rates {number} need a day, like `effective = 2027-01-01`.")
+        if effective in days:
+            raise Misconfigured(f"{where}: {effective} has two rates tables; make them one.")
+        days.add(effective)
+        for name, dollars in card.items():
+            if name == "effective":
+                continue
+            if name not in names:
+                raise Misconfigured(f"{where}: there is no cost type {name}; there are {', '.join(names)}.")
+            cost_type = names[name]
+            price = Price(_micro(dollars, f"{where}: {name}"), MEASURES[cost_type].per)
+            rates.append(Rate(effective, cost_type, price))
+    return RateCard(rates)
+
+
+def _micro(dollars: object, where: str) -> int:
+    if isinstance(dollars, bool) or not isinstance(dollars, int | Decimal):
+        raise Misconfigured(f"{where} must be a number of dollars.")
+    micro = Decimal(dollars) * MICRO
+    if not (micro.is_finite() and 0 <= micro <= 10**12 and micro == micro.to_integral_value()):
+        raise Misconfigured(f"{where} must be 0 to 1,000,000 dollars with at most six decimals.")
+    return int(micro)
+
+
+def crpu_milliseconds(worker: str, number: int, seconds: float) -> int:
+    """Milli-CRPU-seconds of `number` workers for `seconds` of wall time, a minute at least."""
+    milliseconds = max(MINIMUM_QUERY_SECONDS * MILLI, round(seconds * MILLI))
+    return CRPU_PER_WORKER[worker] * number * milliseconds

@@ -1,56 +1,175 @@
-"""What the book says to people: who paid for what, from the transfers alone."""
+"""What the book says to people: who paid for what.
 
-from collections.abc import Iterable
+A statement is read from the balances, so it costs the same however many transfers are behind it; charges
+are the transfers themselves, one by one.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from passbox.state.transfers import Transfer
+from passbox import names
+from passbox.ledger.prices import MEASURES, MICRO, MONEY
+from passbox.state import transfers
+from passbox.state.database import Transaction
+from passbox.state.transfers import Entry
 
 
 @dataclass(frozen=True)
 class Line:
-    """One payer's charges for one cost type in one collaboration.
+    """One payer's month in one collaboration, for one cost type.
 
-    posted, reserved: micro-dollars; quantity: thousandths of unit, posted only; jobs: how many were charged.
-    What was refunded is in none of them.
+    jobs, quantity (thousandths of unit): charged and not given back. charged, refunded, reserved:
+    micro-dollars.
     """
 
     collaboration: str
     payer: str
     cost_type: str
+    month: str
     jobs: int
     quantity: int
     unit: str
-    posted: int
+    charged: int
+    refunded: int
     reserved: int
 
+    @property
+    def posted(self) -> int:
+        """What the payer owes: charged and not given back, in micro-dollars."""
+        return self.charged - self.refunded
 
-def lines(transfers: Iterable[Transfer]) -> list[Line]:
-    """A line for each collaboration, payer and cost type."""
-    entries = list(transfers)
-    ended = {entry.settles for entry in entries if entry.settles is not None}
-    groups: dict[tuple[str, str, str], list[Transfer]] = {}
-    for entry in entries:
-        groups.setdefault((entry.collaboration, entry.payer, entry.cost_type), []).append(entry)
+
+@dataclass(frozen=True)
+class Statement:
+    """A payer's month. final: the month is over, and nothing submitted in it is still under way."""
+
+    payer: str
+    month: str
+    lines: list[Line]
+    final: bool
+
+    @property
+    def charged(self) -> int:
+        return sum(line.charged for line in self.lines)
+
+    @property
+    def refunded(self) -> int:
+        return sum(line.refunded for line in self.lines)
+
+    @property
+    def posted(self) -> int:
+        return sum(line.posted for line in self.lines)
+
+    @property
+    def reserved(self) -> int:
+        return sum(line.reserved for line in self.lines)
+
+
+@dataclass(frozen=True)
+class Charge:
+    """One posted transfer, or one that gave it back, as its payer may see it.
+
+    amount: signed micro-dollars, negative for a REFUND; it is less than quantity × price where a spend cap
+    cut it. quantity: thousandths of unit. price: micro-dollars for price_per units. started: the submission;
+    at: the posting; seconds since the epoch.
+    """
+
+    id: str
+    sequence: int
+    kind: str
+    month: str
+    payer: str
+    payer_name: str
+    submitter: str
+    collaboration: str
+    collaboration_name: str
+    cost_type: str
+    job: str
+    resource_arn: str
+    resource_name: str
+    resource_kind: str
+    quantity: int
+    unit: str
+    price: int
+    price_per: int
+    amount: int
+    started: float
+    at: float
+
+
+def lines(tx: Transaction, *, payer: str | None = None, month: str = "") -> list[Line]:
+    """A line for each month, collaboration, payer and cost type; of all payers, or of one payer's month."""
     found = []
-    for (collaboration, payer, cost_type), group in sorted(groups.items()):
-        refunded = {entry.job for entry in group if entry.kind == "refund"}
-        posted = [entry for entry in group if entry.kind == "post" and entry.job not in refunded]
-        open_ = [entry for entry in group if entry.kind == "reserve" and entry.id not in ended]
+    for row in transfers.balances(tx, payer=payer, month=month):
+        if row["payer"] is None or row["unit"] != MONEY:
+            continue
+        _, account, collaboration, cost_type, its_month = row["book_account"].split("/")
         found.append(
             Line(
                 collaboration=collaboration,
-                payer=payer,
+                payer=account,
                 cost_type=cost_type,
-                jobs=len({entry.job for entry in posted}),
-                quantity=sum(entry.quantity for entry in posted),
-                unit=group[0].quantity_unit,
-                posted=sum(entry.amount for entry in posted),
-                reserved=sum(entry.amount for entry in open_),
+                month=its_month,
+                jobs=row["charges"],
+                quantity=row["quantity"],
+                unit=MEASURES[cost_type].unit,
+                charged=row["debits_posted"],
+                refunded=row["credits_posted"],
+                reserved=row["debits_pending"],
             )
         )
-    return found
+    return sorted(found, key=lambda line: (line.month, line.collaboration, line.payer, line.cost_type))
+
+
+def statement(tx: Transaction, payer: str, month: str, now: float) -> Statement:
+    """A payer's month as it stands."""
+    found = lines(tx, payer=payer, month=month)
+    over = month < names.month(now)
+    return Statement(payer, month, found, final=over and not any(line.reserved for line in found))
+
+
+def charges(
+    tx: Transaction, payer: str, month: str, *, collaboration: str | None = None, after: int = 0, limit: int
+) -> list[Charge]:
+    """A payer's charges and refunds of a month in the order of the book; after: the last sequence seen."""
+    found = transfers.charged(tx, month, payer, collaboration=collaboration, after=after, limit=limit)
+    return [_charge(entry) for entry in found]
+
+
+def all_charges(tx: Transaction, month: str) -> Iterator[Charge]:
+    """Every payer's charges and refunds of a month, payer by payer."""
+    return map(_charge, transfers.charged_in(tx, month))
+
+
+def _charge(entry: Entry) -> Charge:
+    transfer = entry.transfer
+    refund = transfer.kind == "refund"
+    return Charge(
+        id=transfer.id,
+        sequence=transfer.sequence or 0,
+        kind="REFUND" if refund else "CHARGE",
+        month=transfer.month,
+        payer=transfer.payer,
+        payer_name=entry.payer_name or transfer.payer,
+        submitter=entry.submitter,
+        collaboration=transfer.collaboration,
+        collaboration_name=entry.collaboration_name or transfer.collaboration,
+        cost_type=transfer.cost_type,
+        job=transfer.job,
+        resource_arn=entry.arn,
+        resource_name=entry.name or "",
+        resource_kind=entry.kind,
+        quantity=transfer.quantity,
+        unit=transfer.quantity_unit,
+        price=transfer.price,
+        price_per=transfer.price_per,
+        amount=-transfer.amount if refund else transfer.amount,
+        started=entry.submitted,
+        at=transfer.at,
+    )
 
 
 def dollars(micro: int) -> str:
     """Micro-dollars as people write them, to the last digit."""
-    return f"${micro / 1_000_000:,.6f}"
+    sign = "-" if micro < 0 else ""
+    return f"{sign}${abs(micro) // MICRO:,}.{abs(micro) % MICRO:06d}"

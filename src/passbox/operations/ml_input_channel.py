@@ -10,7 +10,7 @@ from passbox.operations.brought import asked, described, new
 from passbox.operations.configured_model_algorithm import own_role
 from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
-from passbox.operations.submission import IN_PROGRESS, UNDER_WAY, progress, submit
+from passbox.operations.submission import IN_PROGRESS, UNDER_WAY, Cost, progress, submit
 from passbox.operations.tags import check_tags
 from passbox.state import resources, schemas
 from passbox.state.resources import Resource
@@ -38,6 +38,16 @@ def _workers(source: Params) -> tuple[str, int]:
             f"{place}.properties", f"{place}.properties: the embedded engine takes no Spark properties."
         )
     return type, number
+
+
+def query_cost(payer: str, worker: str, number: int) -> Cost:
+    """The least that a query on so many workers costs; how long it runs, nobody knows before."""
+    crpu = prices.CRPU_PER_WORKER[worker] * number
+    basis = (
+        f"{number} {worker} workers ({crpu} CRPU) for the minimum of {prices.MINIMUM_QUERY_SECONDS} s; "
+        "a query that takes longer is charged by the second"
+    )
+    return Cost(prices.QUERY_COMPUTE, payer, prices.crpu_milliseconds(worker, number, 0), basis)
 
 
 def _check_query(call: Call, source: Params, association: str) -> None:
@@ -92,8 +102,7 @@ def create_ml_input_channel(call: Call, params: Params) -> Output:
     }
     row = new(call, KIND, params["name"], body, status="CREATE_PENDING")
     resources.add(call.tx, row)
-    estimate = prices.query_compute(worker, number, prices.MINIMUM_QUERY_SECONDS)
-    job = submit(call.tx, row, KIND, [(prices.QUERY_COMPUTE, payer, estimate)])
+    job = submit(call, row, KIND, query_cost(payer, worker, number))
     resources.change(call.tx, row, body={"protectedQueryIdentifier": job.id})
     return {"mlInputChannelArn": row.arn}
 
@@ -150,4 +159,4 @@ def delete_ml_input_channel_data(call: Call, params: Params) -> None:
             if row.arn in used:
                 raise ConflictException("A job in progress reads the channel; wait for it or cancel it.")
     resources.change(call.tx, row, status="DELETE_PENDING")
-    submit(call.tx, row, "delete_ml_input_channel_data")
+    submit(call, row, "delete_ml_input_channel_data")

@@ -4,10 +4,12 @@ One submission is the resource's row, a reservation for each cost type (payer re
 queue's row: all of them or none.
 """
 
+from typing import NamedTuple
+
 from passbox import names
+from passbox.access.call import Call
 from passbox.errors import ConflictException
 from passbox.ledger import book
-from passbox.ledger.prices import Charge
 from passbox.state import jobs, resources
 from passbox.state.database import Transaction
 from passbox.state.jobs import Job
@@ -18,15 +20,22 @@ IN_PROGRESS = ("CREATE_PENDING", "CREATE_IN_PROGRESS")
 UNDER_WAY = (*IN_PROGRESS, "CANCEL_PENDING", "CANCEL_IN_PROGRESS")
 
 
-def submit(
-    tx: Transaction, resource: Resource, kind: str, costs: list[tuple[str, str, Charge]] | None = None
-) -> Job:
-    """Queues a job of `kind` for a resource that is stored already.
+class Cost(NamedTuple):
+    """What a submission is expected to cost, and whom.
 
-    costs: (cost type, payer account, estimate); each becomes a reservation.
+    quantity: milli-units of the cost type's unit. basis: how the estimate came about, for people.
     """
+
+    cost_type: str
+    payer: str
+    quantity: int
+    basis: str
+
+
+def submit(call: Call, resource: Resource, kind: str, *costs: Cost) -> Job:
+    """Queues a job of `kind` for a resource that is stored already; each cost becomes a reservation."""
     job = jobs.enqueue(
-        tx,
+        call.tx,
         Job(
             id=names.new_job_id(),
             kind=kind,
@@ -36,15 +45,17 @@ def submit(
             step="approve",
         ),
     )
-    for cost_type, payer, estimate in costs or []:
-        book.reserve(
-            tx,
+    for cost in costs:
+        reservation = book.reserve(
+            call.tx,
             job=job.id,
             collaboration=job.collaboration,
-            payer=payer,
-            cost_type=cost_type,
-            estimate=estimate,
+            payer=cost.payer,
+            cost_type=cost.cost_type,
+            quantity=cost.quantity,
+            price=call.room.rates.price(cost.cost_type, names.now()),
         )
+        call.reserved.append((reservation, cost.basis))
     return job
 
 

@@ -18,7 +18,7 @@ from passbox.operations import quotas
 from passbox.operations.brought import asked, described, new
 from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
-from passbox.operations.submission import UNDER_WAY, cancel, progress, submit
+from passbox.operations.submission import UNDER_WAY, Cost, cancel, progress, submit
 from passbox.operations.tags import check_tags
 from passbox.state import resources
 from passbox.state.resources import Resource
@@ -172,8 +172,8 @@ def create_trained_model(call: Call, params: Params) -> Output:
     row = _row(call, params, bases, payer)
     resources.add(call.tx, row)
     records = sum(channel.body["numberOfRecords"] for channel in channels)
-    estimate = prices.records(prices.MODEL_TRAINING, records)
-    submit(call.tx, row, KIND, [(prices.MODEL_TRAINING, payer, estimate)])
+    basis = f"the {records:,} records of its channels, once"
+    submit(call, row, KIND, Cost(prices.MODEL_TRAINING, payer, records * prices.MILLI, basis))
     return {"trainedModelArn": row.arn, "versionIdentifier": row.body["versionIdentifier"]}
 
 
@@ -270,4 +270,4 @@ def delete_trained_model_output(call: Call, params: Params) -> None:
             if row.id in (*used, job.body.get("trainedModelId")):
                 raise ConflictException("A job in progress uses the model; wait for it or cancel it.")
     resources.change(call.tx, row, status="DELETE_PENDING")
-    submit(call.tx, row, "delete_trained_model_output")
+    submit(call, row, "delete_trained_model_output")

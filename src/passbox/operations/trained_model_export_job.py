@@ -42,7 +42,7 @@ def start_trained_model_export_job(call: Call, params: Params) -> None:
     }
     row = new(call, KIND, name, body, status="CREATE_PENDING", parent=model.id)
     resources.add(call.tx, row)
-    submit(call.tx, row, KIND)
+    submit(call, row, KIND)
 
 
 def _check_name(call: Call, name: str, model: Resource) -> None:

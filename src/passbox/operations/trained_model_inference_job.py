@@ -11,7 +11,7 @@ from passbox.operations import quotas
 from passbox.operations.brought import asked, described, new
 from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
-from passbox.operations.submission import UNDER_WAY, cancel, progress, submit
+from passbox.operations.submission import UNDER_WAY, Cost, cancel, progress, submit
 from passbox.operations.tags import check_tags
 from passbox.operations.trained_model import (
     algorithm_of,
@@ -95,8 +95,9 @@ def start_trained_model_inference_job(call: Call, params: Params) -> Output:
     _check_name(call, params["name"])
     row = _row(call, params, model, association, payer)
     resources.add(call.tx, row)
-    estimate = prices.records(prices.MODEL_INFERENCE, channel.body["numberOfRecords"])
-    submit(call.tx, row, KIND, [(prices.MODEL_INFERENCE, payer, estimate)])
+    records = channel.body["numberOfRecords"]
+    basis = f"the {records:,} records of its channel"
+    submit(call, row, KIND, Cost(prices.MODEL_INFERENCE, payer, records * prices.MILLI, basis))
     return {"trainedModelInferenceJobArn": row.arn}
 
 

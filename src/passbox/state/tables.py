@@ -4,6 +4,7 @@
              └─ resource ── event           one row a thing that has an identifier; its modelled body as JSON
                    └── job                  one row a piece of work for the worker
     balance ── transfer                     the book: transfers are never updated nor deleted
+        └───── cap                          what a payer lets the book spend
 
 Times are seconds since the epoch (REAL), amounts are integers.
 """
@@ -126,18 +127,24 @@ balance = Table(
     metadata,
     Column("book_account", String, primary_key=True),
     Column("unit", String, primary_key=True),
+    Column("payer", String),  # whose account it is, and for which month; the room's own have no payer
+    Column("month", String, nullable=False),
     Column("debits_pending", Integer, nullable=False),
     Column("debits_posted", Integer, nullable=False),
     Column("credits_pending", Integer, nullable=False),
     Column("credits_posted", Integer, nullable=False),
+    Column("quantity", Integer, nullable=False),  # posted, thousandths of the cost type's unit
+    Column("charges", Integer, nullable=False),  # posted and not given back
+    Index("balance_by_payer", "payer", "month", sqlite_where=text("payer IS NOT NULL")),
     sqlite_with_rowid=False,
 )
 
 transfer = Table(
     "transfer",
     metadata,
-    Column("id", String, primary_key=True),
-    Column("kind", String, nullable=False),  # reserve · post · void · correct
+    Column("sequence", Integer, primary_key=True),  # the order of the book
+    Column("id", String, nullable=False, unique=True),
+    Column("kind", String, nullable=False),  # reserve · post · void · refund
     Column("settles", ForeignKey("transfer.id")),
     Column("debit", String, nullable=False),
     Column("credit", String, nullable=False),
@@ -147,10 +154,26 @@ transfer = Table(
     Column("collaboration", String, nullable=False),
     Column("payer", String, nullable=False),
     Column("cost_type", String, nullable=False),
+    Column("month", String, nullable=False),  # of the submission
     Column("quantity", Integer, nullable=False),  # thousandths of quantity_unit
     Column("quantity_unit", String, nullable=False),
     Column("price", Integer, nullable=False),  # micro-dollars for price_per whole units
     Column("price_per", Integer, nullable=False),
     Column("at", Float, nullable=False),
     Index("transfer_by_settles", "settles", unique=True, sqlite_where=text("settles IS NOT NULL")),
+    # what statements and exports list; a submission writes none of it
+    Index("transfer_by_month", "month", "payer", sqlite_where=text("kind IN ('post', 'refund')")),
+)
+
+cap = Table(
+    "cap",
+    metadata,
+    Column("payer", String, primary_key=True),
+    Column("collaboration", String, primary_key=True),
+    Column("cost_type", String, primary_key=True),
+    Column("period", String, primary_key=True),  # MONTH · LIFETIME
+    Column("limit", Integer, nullable=False),  # micro-dollars
+    Column("created", Float, nullable=False),
+    Column("updated", Float, nullable=False),
+    sqlite_with_rowid=False,
 )
