@@ -12,6 +12,7 @@ from passbox.serve import Dispatcher, application
 from passbox.settings import Settings
 from passbox.state import accounts, resources
 from passbox.state.database import Database
+from passbox.wire.model import Requests, load_services
 
 ACCOUNT = "111111111111"
 PAYER = "222222222222"
@@ -48,7 +49,7 @@ def make(home: Path) -> World:
         for account in (ACCOUNT, PAYER):
             accounts.create(tx, account, account)
             pairs[account] = keys.create(tx, secret, account, None, None)
-    call: Any = Dispatcher(settings, database)
+    call: Any = Dispatcher(settings, database, Requests(load_services()))
     collaboration = call(ACCOUNT, "cleanrooms.CreateCollaboration", _collaboration())["collaboration"]["id"]
     joined = {}
     for account in (ACCOUNT, PAYER):

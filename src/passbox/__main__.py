@@ -1,7 +1,8 @@
-"""The operator's command line. Users of the room use boto3 or the AWS CLI instead.
+"""The operator's command line. Users of the room use boto3 or the AWS CLI instead; `passbox payer` is a
+client like these.
 
-Every command takes --home (default PASSBOX_HOME, else ~/.passbox) and --json. What is slow to import is
-imported by the command that needs it.
+The operator's commands take --home (default PASSBOX_HOME, else ~/.passbox), and all take --json. What is slow
+to import is imported by the command that needs it.
 """
 
 import json
@@ -13,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
+from passbox import client, models_path
 from passbox.errors import PassboxError
 from passbox.names import ACCOUNT, MONTH
+from passbox.printing import print_json, show
 from passbox.settings import Settings, default_home, default_region
 
 
@@ -30,25 +31,6 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     )
     as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
     return home(as_json(command))
-
-
-def _show(rows: list[dict[str, Any]], columns: list[str], *, empty: str) -> None:
-    """A table for people."""
-    if not rows:
-        click.echo(empty)
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
-    # into a file or a pipe nothing is folded
-    console = Console() if sys.stdout.isatty() else Console(width=400)
-    for row in rows:
-        table.add_row(*("" if row.get(column) is None else str(row[column]) for column in columns))
-    console.print(table)
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -96,6 +78,8 @@ def serve(
             click.echo(f"  export AWS_DEFAULT_REGION={region}")
             click.echo(f"  export AWS_ENDPOINT_URL_CLEANROOMS={endpoint}")
             click.echo(f"  export AWS_ENDPOINT_URL_CLEANROOMSML={endpoint}")
+            click.echo(f"  export AWS_ENDPOINT_URL_PASSBOX={endpoint}")
+            click.echo(f"  export AWS_DATA_PATH={models_path()}")
         sys.stdout.flush()
 
     service.run(
@@ -154,7 +138,7 @@ def account_create(
     for folder in ("catalog", "buckets"):
         (settings.accounts / number / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
     if as_json:
-        _print_json({"account": number, "name": name, "accessKeyId": id, "secretAccessKey": secret})
+        print_json({"account": number, "name": name, "accessKeyId": id, "secretAccessKey": secret})
         return
     click.echo(f"Account {number} ({name}). The secret is shown this once:")
     click.echo(f"  export AWS_ACCESS_KEY_ID={id}")
@@ -171,12 +155,12 @@ def account_list(home: Path, as_json: bool) -> None:
     with _database(home).read() as tx:
         rows = [asdict(row) for row in accounts.list_(tx)]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     for row in rows:
         row["created"] = _when(row["created"])
         row["access_keys"] = ", ".join(row["access_keys"])
-    _show(
+    show(
         rows, ["id", "name", "created", "access_keys"], empty="No accounts yet; see `passbox account create`."
     )
 
@@ -199,7 +183,7 @@ def image_add(uri: str, path: Path, home: Path, as_json: bool, account: str | No
     owner = account or _account_of(uri, settings)
     added = ImageStore(settings.images).add(uri, path, owner)
     if as_json:
-        _print_json({"uri": uri, "digest": added.digest, "account": owner})
+        print_json({"uri": uri, "digest": added.digest, "account": owner})
         return
     click.echo(f"{uri} is {added.digest}, for {f'account {owner}' if owner else 'every account'}")
 
@@ -226,9 +210,9 @@ def image_list(home: Path, as_json: bool) -> None:
     owners = store.owners()
     rows = [{"uri": uri, "digest": found.digest, "account": owners[uri]} for uri, found in store.list()]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
-    _show(rows, ["uri", "account", "digest"], empty="No images yet; see `passbox image add`.")
+    show(rows, ["uri", "account", "digest"], empty="No images yet; see `passbox image add`.")
 
 
 @cli.group()
@@ -251,7 +235,7 @@ def job_list(home: Path, as_json: bool) -> None:
             resource = resources.by_id(tx, found.resource)
             rows.append({**shown, "isolation": resource.body.get("isolation") if resource else None})
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     for row in rows:
         row["elapsed"] = (
@@ -261,7 +245,7 @@ def job_list(home: Path, as_json: bool) -> None:
         row["state"] = row["step"] if row["state"] == "running" else row["state"]
         if due[row["id"]] > time.time() and row["state"] == "queued":
             row["state"], row["elapsed"] = "due", _when(due[row["id"]])
-    _show(
+    show(
         rows,
         ["created", "kind", "account", "state", "elapsed", "isolation", "progress", "id"],
         empty="Nothing has been submitted yet.",
@@ -283,7 +267,7 @@ def job_cancel(id: str, home: Path, as_json: bool) -> None:
         if found.state == "ended" or not jobs.request_cancel(tx, found.resource):
             raise Misconfigured(f"The job {id} has ended, or is finished but for its delivery.")
     if as_json:
-        _print_json({"id": id, "cancelled": True})
+        print_json({"id": id, "cancelled": True})
         return
     click.echo(f"{id} is called off; the worker ends it within two seconds.")
 
@@ -315,7 +299,7 @@ def ledger_show(home: Path, as_json: bool, month: str | None, payer: str | None)
             if month in (None, line.month) and payer in (None, line.payer)
         ]
     if as_json:
-        _print_json({"balances": True, "lines": [{**asdict(line), "posted": line.posted} for line in lines]})
+        print_json({"balances": True, "lines": [{**asdict(line), "posted": line.posted} for line in lines]})
         return
     rows = [
         {
@@ -330,7 +314,7 @@ def ledger_show(home: Path, as_json: bool, month: str | None, payer: str | None)
         "month", "collaboration", "payer", "cost_type", "jobs", "quantity", "charged", "refunded", "posted",
         "reserved",
     ]  # fmt: skip
-    _show(rows, columns, empty="Nothing has been charged yet.")
+    show(rows, columns, empty="Nothing has been charged yet.")
     if lines:
         total = statements.dollars(sum(line.posted for line in lines))
         click.echo(
@@ -354,11 +338,11 @@ def ledger_transfers(home: Path, as_json: bool, month: str | None, payer: str | 
             if month in (None, entry.month) and payer in (None, entry.payer)
         ]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     for row in rows:
         row["at"], row["amount"] = _when(row["at"]), statements.dollars(row["amount"])
-    _show(rows, ["at", "kind", "amount", "debit", "credit", "id"], empty="The book is empty.")
+    show(rows, ["at", "kind", "amount", "debit", "credit", "id"], empty="The book is empty.")
 
 
 @ledger.command("check")
@@ -370,7 +354,7 @@ def ledger_check(home: Path, as_json: bool) -> None:
     with _database(home).read() as tx:
         checked = book.check(tx)
     if as_json:
-        _print_json({"balances": True, "transfers": checked})
+        print_json({"balances": True, "transfers": checked})
         return
     click.echo(f"{checked:,} transfers give the balances to the micro-dollar.")
 
@@ -394,7 +378,7 @@ def ledger_export(
         found = (one for one in statements.all_charges(tx, month) if payer in (None, one.payer))
         rows = focus_file.export(found, out, region=region)
     if as_json:
-        _print_json({"format": form, "month": month, "rows": rows, "out": str(out)})
+        print_json({"format": form, "month": month, "rows": rows, "out": str(out)})
         return
     click.echo(f"{rows:,} charges of {month} are in {out}.")
 
@@ -407,10 +391,10 @@ def doctor(home: Path, as_json: bool) -> None:
 
     findings = examination.examine(Settings(home.absolute()))
     if as_json:
-        _print_json([asdict(finding) for finding in findings])
+        print_json([asdict(finding) for finding in findings])
     else:
         rows = [asdict(finding) for finding in findings]
-        _show(rows, ["what", "state", "detail", "fix"], empty="")
+        show(rows, ["what", "state", "detail", "fix"], empty="")
     if any(finding.state == "missing" for finding in findings):
         raise SystemExit(1)
 
@@ -423,6 +407,9 @@ def demo(home: Path | None, as_json: bool) -> None:
     from passbox.demo import main_job
 
     main_job.run(home, as_json=as_json)
+
+
+cli.add_command(client.payer)
 
 
 def _database(home: Path) -> Any:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from passbox.access.call import Aside, Call, Room
+from passbox.access.call import Aside, Call, Room, Undone
 from passbox.access.fetch import enter
 from passbox.access.items import Items
 from passbox.access.keys import Keys, load_key_file
@@ -24,7 +24,7 @@ from passbox.operations.quotas import DEFAULTS
 from passbox.settings import Settings
 from passbox.state.database import Database, Group
 from passbox.wire.app import Application, Key
-from passbox.wire.model import load_services
+from passbox.wire.model import Requests, load_services
 from passbox.wire.project import Kept
 from passbox.wire.together import Later
 
@@ -37,14 +37,15 @@ def application(settings: Settings) -> Application:
     database = Database(settings.database)
     keys = Keys(database, load_key_file(settings.key_file))
 
-    dispatcher = Dispatcher(settings, database)
+    services = load_services()
+    dispatcher = Dispatcher(settings, database, Requests(services))
 
     def find_key(id: str) -> Key | None:
         found = keys.find(id)
         return None if found is None else Key(*found)
 
     return Application(
-        load_services(),
+        services,
         find_key,
         dispatcher,
         implemented=frozenset(OPERATIONS),
@@ -59,13 +60,14 @@ def application(settings: Settings) -> Application:
 class Dispatcher:
     """Answers verified requests, each in one transaction; what changes something also in groups."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, database: Database, requests: Requests) -> None:
         self._database = database
         self._room = Room(
             region=settings.region,
             tokens=PageTokens(load_key_file(settings.key_file)),
             catalog=LocalCatalog(settings.accounts),
             objects=LocalObjects(settings.accounts),
+            requests=requests,
             quotas=quotas(settings),
             rates=rates(settings),
             items=Items(Kept),
@@ -96,6 +98,8 @@ class Dispatcher:
             try:
                 with group.write() as tx:
                     return self._perform(Call(account, operation, tx, self._room, known=known), params)
+            except Undone as undone:
+                return undone.output
             except Aside as aside:
                 raise Later(aside.settle) from None
 

@@ -1,4 +1,4 @@
-"""All operations of both services, with values made from their shapes: botocore writes, we read, and back.
+"""All operations of the services, with values made from their shapes: botocore writes, we read, and back.
 
 Also every sound body with one thing wrong: a 400 that names the path, whatever the thing is.
 """
@@ -20,13 +20,15 @@ from hypothesis import strategies as st
 
 from lib.wire_server import SERVICES
 from lib.wire_strategies import Strategies, faults, inject
+from passbox import models_path
 from passbox.errors import ValidationException
 from passbox.wire.errors import Refused
 from passbox.wire.model import Operation
 from passbox.wire.route import Router
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MODELS = {s.name: ServiceModel(Loader().load_service_model(s.name, "service-2"), s.name) for s in SERVICES}
+LOADER = Loader(extra_search_paths=[models_path()])
+MODELS = {s.name: ServiceModel(LOADER.load_service_model(s.name, "service-2"), s.name) for s in SERVICES}
 # Milliseconds, since that is what the wire carries.
 FLOATS = st.integers(0, 4 * 10**12).map(lambda ms: ms / 1000)
 DATES = st.integers(0, 4 * 10**9).map(lambda s: EPOCH + timedelta(seconds=s))

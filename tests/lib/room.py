@@ -9,11 +9,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from lib.wire_server import REGION, serving
+from passbox import boto3_session
 from passbox.access import keys
 from passbox.serve import application
 from passbox.settings import Settings
@@ -22,7 +22,7 @@ from passbox.state.database import Database
 
 # The service must refuse by itself what botocore would not even send.
 _CONFIG = Config(retries={"total_max_attempts": 1}, max_pool_connections=4, parameter_validation=False)
-_SESSION = boto3.Session(region_name=REGION)
+_SESSION = boto3_session(region_name=REGION)
 _NUMBERS = count(1)
 
 
@@ -70,6 +70,10 @@ class Room:
     def cleanroomsml(self, account: str) -> Any:
         """The account's client of `cleanroomsml`."""
         return self.client("cleanroomsml", account)
+
+    def passbox(self, account: str) -> Any:
+        """The account's client of `passbox`, what this room has beyond AWS."""
+        return self.client("passbox", account)
 
     def put_csv(self, account: str, table: str, text: str, database: str = "db") -> dict[str, Any]:
         """Puts a CSV file into an account's catalog and returns its tableReference."""

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import boto3
 import uvicorn
 from botocore.config import Config
 
+from passbox import boto3_session
 from passbox.wire.app import Application, Key, Limits
 from passbox.wire.model import Service, load_services, operation_names
 from passbox.wire.protocol import http_protocol
@@ -64,11 +64,12 @@ def serving(app: Application, limits: Limits = LIMITS) -> Iterator[str]:
 
 
 def client(name: str, address: str, **options: Any) -> Any:
-    """A stock boto3 client that never retries."""
+    """A stock boto3 client, of a session that knows all our services; it never retries."""
     keys: Mapping[str, Any] = {
         "aws_access_key_id": KEY_ID,
         "aws_secret_access_key": SECRET,
         "region_name": REGION,
         **options,
     }
-    return boto3.client(name, endpoint_url=address, config=Config(retries={"total_max_attempts": 1}), **keys)
+    config = Config(retries={"total_max_attempts": 1})
+    return boto3_session().client(name, endpoint_url=address, config=config, **keys)

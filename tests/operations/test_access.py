@@ -15,7 +15,8 @@ from uuid import uuid4
 import pytest
 from botocore import xform_name
 from botocore.exceptions import ClientError
-from botocore.model import OperationModel, Shape
+from botocore.loaders import Loader
+from botocore.model import OperationModel, ServiceModel, Shape
 
 from lib.room import Room, collaborate, join, named, running
 from passbox.access.policy import POLICY
@@ -123,12 +124,19 @@ STRINGS = {
     "TrainedModelInferenceJobArn": _ml_arn("trained-model-inference-job"),
     "IamRoleArn": "arn:aws:iam::999999999999:role/read",
     "RoleArn": "arn:aws:iam::999999999999:role/read",
+    "Month": "2026-11",
 }
+
+
+_MODEL = Loader().load_service_model("cleanroomsml", "service-2")
+_ESTIMATED = ServiceModel(_MODEL).operation_model("CreateMLInputChannel").input_shape
 
 
 def minimal(shape: Shape, subjects: dict[str, str], field: str = "") -> Any:
     """The smallest value of a shape that the model allows."""
     kind, limits = shape.type_name, shape.metadata
+    if limits.get("document"):  # the request that EstimateCost gets with the first of its operations
+        return minimal(_ESTIMATED, subjects)
     if kind == "structure":
         members: dict[str, Shape] = shape.members  # type: ignore[attr-defined]
         wanted = list(members)[:1] if limits.get("union") else shape.required_members  # type: ignore[attr-defined]

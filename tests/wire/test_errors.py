@@ -8,7 +8,7 @@ from lib.wire_server import SERVICES
 from passbox.errors import ConflictException, Misconfigured, ModelledError, ResourceNotFoundException
 from passbox.wire.errors import respond
 
-ROOMS, ML = SERVICES
+ROOMS, ML, OWN = SERVICES
 
 
 def test_only_modelled_members_are_sent() -> None:
@@ -29,6 +29,7 @@ def test_required_members_are_filled() -> None:
         "quotaValue": 0,
     }
     assert json.loads(respond(bare, ML.errors, "r").body) == {"message": "full"}
+    assert respond(bare, OWN.errors, "r").body == respond(bare, ROOMS.errors, "r").body
 
 
 def test_headers() -> None:
@@ -42,11 +43,11 @@ def test_headers() -> None:
 
 @pytest.mark.parametrize("error", [Misconfigured("/etc/secret"), KeyError("secret"), OSError("secret")])
 def test_what_is_not_modelled_is_ours(error: Exception) -> None:
-    rooms, ml = (respond(error, service.errors, "the-id") for service in SERVICES)
-    assert (rooms.status, ml.status) == (500, 500)
+    rooms, ml, own = (respond(error, service.errors, "the-id") for service in SERVICES)
+    assert (rooms.status, ml.status, own.status) == (500, 500, 500)
     assert dict(rooms.headers)[b"x-amzn-errortype"] == b"InternalServerException"
     assert dict(ml.headers)[b"x-amzn-errortype"] == b"InternalServiceException"
-    assert b"secret" not in rooms.body + ml.body
+    assert b"secret" not in rooms.body + ml.body + own.body
 
 
 def test_a_code_the_service_does_not_have_is_a_400() -> None:

@@ -1,4 +1,4 @@
-"""Both models as a whole: every operation compiles, routes to itself, and writes its service's forms."""
+"""The models as a whole: every operation compiles, routes to itself, and writes its service's forms."""
 
 import json
 import subprocess
@@ -14,16 +14,17 @@ from passbox.wire.project import OutputFault
 from passbox.wire.route import Router
 from passbox.wire.shapes import UnsupportedModel
 
-ROOMS, ML = SERVICES
+ROOMS, ML, OWN = SERVICES
 OPERATIONS = [op for service in SERVICES for op in service.operations.values()]
 MOMENT = 1795505081.123
 
 
-def test_there_are_162() -> None:
-    assert len(operation_names(SERVICES)) == len(OPERATIONS) == 162
+def test_there_are_169() -> None:
+    assert len(operation_names(SERVICES)) == len(OPERATIONS) == 162 + len(OWN.operations) == 169
     assert [(service.name, service.signing_name) for service in SERVICES] == [
         ("cleanrooms", "cleanrooms"),
         ("cleanroomsml", "cleanrooms-ml"),
+        ("passbox", "passbox"),
     ]
 
 

@@ -36,18 +36,26 @@ class Objects(Protocol):
         """Raises ValidationException where the account cannot receive at `uri`."""
 
 
+class Requests(Protocol):
+    """What operations ask of the service models (see `passbox.wire.model`)."""
+
+    def read(self, operation: str, document: Any) -> dict[str, Any]:
+        """A request of `service.Operation` from one JSON object; checked, and refused, as a real one is."""
+
+
 @dataclass(frozen=True)
 class Room:
     """What is the same for every call: the region, the page tokens, and the contracts to the outside.
 
-    quotas: name → limit, where the operator set another than AWS's default. rates: what runs cost.
-    items: those that lists remember.
+    requests: reads what comes as a document. quotas: name → limit, where the operator set another than AWS's
+    default. rates: what runs cost. items: those that lists remember.
     """
 
     region: str
     tokens: PageTokens
     catalog: Catalog
     objects: Objects
+    requests: Requests
     quotas: Mapping[str, float]
     rates: RateCard
     items: Items
@@ -58,6 +66,13 @@ class Aside(Exception):
 
     def __init__(self, settle: Callable[[], None]) -> None:
         self.settle = settle
+
+
+class Undone(Exception):
+    """A call found its answer by doing what it must not leave behind: all that it did is to be undone."""
+
+    def __init__(self, output: Mapping[str, Any]) -> None:
+        self.output = output
 
 
 @dataclass
@@ -123,8 +138,7 @@ class Call:
         kept: `project` goes by the row alone, not by other rows nor by who asks, so its items are made once.
         """
         limit = params.get("maxResults") or default
-        asked = {name: params[name] for name in sorted(params) if name not in ("maxResults", "nextToken")}
-        listing = "|".join([self.account, self.operation, repr(asked)])
+        listing = self.listing(params)
         token = params.get("nextToken")
         if token:
             bounds["after"] = self.room.tokens.read(listing, token)
@@ -139,6 +153,11 @@ class Call:
         if len(sequences) > 1:
             output["nextToken"] = self.room.tokens.issue(listing, sequences[0])
         return output
+
+    def listing(self, params: Mapping[str, Any]) -> str:
+        """What a page token is good for: this account, this operation and what the request asks for."""
+        asked = {name: params[name] for name in sorted(params) if name not in ("maxResults", "nextToken")}
+        return "|".join([self.account, self.operation, repr(asked)])
 
 
 def invalid(field: str, message: str) -> ValidationException:

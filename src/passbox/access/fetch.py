@@ -19,6 +19,7 @@ _TYPES = {
     "configured_table_association": "CONFIGURED_TABLE_ASSOCIATION",
     "schema": "CONFIGURED_TABLE_ASSOCIATION",
     "member": "MEMBERSHIP",
+    "spend_cap": "SPEND_CAP",
 }
 _LABELS = {
     Relation.RUNNER: "the member with the ability CAN_QUERY",

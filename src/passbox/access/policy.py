@@ -90,9 +90,20 @@ _CLEANROOMSML = {
     _TAGGED: "TagResource UntagResource ListTagsForResource",
 }
 
+_PASSBOX = {
+    _ACCOUNT: "GetStatement ListCharges ListRates",
+    _OWN: "DeleteSpendCap ListSpendCaps",
+    _ACTIVE: "PutSpendCap",
+    _RUNNER: "EstimateCost",
+}
+
 POLICY: dict[str, Rule] = {
     f"{service}.{operation}": rule
-    for service, table in (("cleanrooms", _CLEANROOMS), ("cleanroomsml", _CLEANROOMSML))
+    for service, table in (
+        ("cleanrooms", _CLEANROOMS),
+        ("cleanroomsml", _CLEANROOMSML),
+        ("passbox", _PASSBOX),
+    )
     for rule, operations in table.items()
     for operation in operations.split()
 }

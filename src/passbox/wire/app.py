@@ -59,7 +59,7 @@ class Changes(Protocol):
 
 
 class Application:
-    """Both services on one address.
+    """All services on one address.
 
     find_key:      access key id → Key, or None. Called once a request: keep it in memory.
     dispatch:      (account, "cleanrooms.CreateCollaboration", params) → output. Synchronous; raises

@@ -60,22 +60,14 @@ class Checks:
             if "location" not in ref
         ]
 
+    def whole(self, shape: Shape) -> Check:
+        """The closure of an input as one JSON object: every member, wherever it travels, by its own name."""
+        required = frozenset(shape.get("required", ()))
+        members = shape["members"].items()
+        return _record([(name, name, self.of(ref), name in required) for name, ref in members])
+
     def _structure(self, shape: Shape) -> Check:
-        members = self.members(shape)
-
-        def check(value: Any, path: Path, faults: Faults) -> Any:
-            if type(value) is not dict:
-                return faults.malformed(path, "an object")
-            out = {}
-            for name, key, child, required in members:
-                item = value.get(key)
-                if item is not None:
-                    out[name] = child(item, (path, key), faults)
-                elif required:
-                    faults.broken((path, key), "Member must not be null")
-            return out
-
-        return check
+        return _record(self.members(shape))
 
     def _union(self, shape: Shape) -> Check:
         members = {key: (name, child) for name, key, child, _ in self.members(shape)}
@@ -93,6 +85,22 @@ class Checks:
             return {name: child(value[key], (path, key), faults)}
 
         return check
+
+
+def _record(members: list[tuple[str, str, Check, bool]]) -> Check:
+    def check(value: Any, path: Path, faults: Faults) -> Any:
+        if type(value) is not dict:
+            return faults.malformed(path, "an object")
+        out = {}
+        for name, key, child, required in members:
+            item = value.get(key)
+            if item is not None:
+                out[name] = child(item, (path, key), faults)
+            elif required:
+                faults.broken((path, key), "Member must not be null")
+        return out
+
+    return check
 
 
 def _document(value: Any, path: Path, faults: Faults) -> Any:  # noqa: ARG001 -- a Check takes three

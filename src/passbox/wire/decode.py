@@ -18,6 +18,7 @@ from passbox.wire.faults import Faults, Path
 from passbox.wire.shapes import FLOATS, INTEGERS, Shape, Shapes, UnsupportedModel, resolve, structure
 
 Decode = Callable[[Sequence[bytes], bytes, bytes], dict[str, Any]]
+Read = Callable[[Any], dict[str, Any]]
 
 _INTEGER = re.compile(r"-?\d{1,19}", re.ASCII)
 _FLOAT = re.compile(r"-?\d{1,32}(?:\.\d{1,32})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
@@ -73,6 +74,22 @@ def compile_decoder(shapes: Shapes, ref: Shape | None, labels: Sequence[str], ch
         return params
 
     return decode
+
+
+def compile_reader(shapes: Shapes, ref: Shape | None, checks: Checks) -> Read:
+    """The function document → params of one operation: all members of its input from one JSON object, under
+    the names that SDKs give them, wherever a request would carry them.
+    """
+    shape = {"members": {}} if ref is None else structure(shapes, ref)
+    check = checks.whole(shape)
+
+    def read(document: Any) -> dict[str, Any]:
+        faults = Faults()
+        params: dict[str, Any] = check(document, None, faults)
+        faults.raise_if_any()
+        return params
+
+    return read
 
 
 def has_body(shapes: Shapes, ref: Shape | None) -> bool:

@@ -1,7 +1,8 @@
-"""The two service models as objects: a Service, its Operations and its errors.
+"""The service models as objects: a Service, its Operations and its errors.
 
-botocore's models are the single truth of shapes. Loading reads them; the closures of an operation are
-compiled when it is first asked for, so that start-up stays short. Must not know which operations exist here.
+botocore's models are the single truth of shapes, and what this room offers beyond AWS is a model of the same
+form. Loading reads them; the closures of an operation are compiled when it is first asked for, so that
+start-up stays short. Must not know which operations exist here.
 """
 
 import re
@@ -11,13 +12,14 @@ from typing import Any
 
 from botocore.loaders import Loader
 
+from passbox import models_path
 from passbox.wire.check import Checks
-from passbox.wire.decode import Decode, compile_decoder, has_body
+from passbox.wire.decode import Decode, Read, compile_decoder, compile_reader, has_body
 from passbox.wire.errors import ErrorShapes, Response, error_shapes, json_response
 from passbox.wire.project import Project, Projections
 from passbox.wire.shapes import structure
 
-NAMES = ("cleanrooms", "cleanroomsml")
+NAMES = ("cleanrooms", "cleanroomsml", "passbox")
 
 _LABEL = re.compile(r"\{([^}+]+)\}")
 
@@ -50,6 +52,11 @@ class Operation:
     def decode(self) -> Decode:
         """(raw labels, raw query, body) → params. Raises ValidationException or Refused."""
         return compile_decoder(self.service.shapes, self._input, self.labels, self.service.checks)
+
+    @cached_property
+    def read(self) -> Read:
+        """The request as one JSON document → params. Raises as `decode` does."""
+        return compile_reader(self.service.shapes, self._input, self.service.checks)
 
     @cached_property
     def project(self) -> Project | None:
@@ -96,9 +103,24 @@ def _mended(name: str, shapes: Mapping[str, Mapping[str, Any]]) -> Mapping[str, 
 
 
 def load_services(names: tuple[str, ...] = NAMES) -> tuple[Service, ...]:
-    """The services as botocore ships them; user directories such as ~/.aws/models are not searched."""
-    loader = Loader(include_default_search_paths=False, extra_search_paths=[Loader.BUILTIN_DATA_PATH])
+    """The services as botocore and this package ship them; user directories such as ~/.aws/models are not
+    searched.
+    """
+    loader = Loader(
+        include_default_search_paths=False, extra_search_paths=[Loader.BUILTIN_DATA_PATH, models_path()]
+    )
     return tuple(Service(name, loader.load_service_model(name, "service-2")) for name in names)
+
+
+class Requests:
+    """Reads requests that come as JSON documents, by the models of their operations."""
+
+    def __init__(self, services: tuple[Service, ...]) -> None:
+        self._operations = {op.full_name: op for service in services for op in service.operations.values()}
+
+    def read(self, operation: str, document: Any) -> dict[str, Any]:
+        """The params of `service.Operation`, checked as those of a real request; raises as `decode` does."""
+        return self._operations[operation].read(document)
 
 
 def operation_names(services: tuple[Service, ...]) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Which operation a request names: a trie over the raw segments of the path, one per signing name.
 
 Routing comes before decoding, because an ARN travels as one percent-encoded segment and its decoded slashes
-must not become separators. `/tags/{arn}` exists in both services: the service in the signature's scope
+must not become separators. `/tags/{arn}` exists in two services: the service in the signature's scope
 decides. Must not decode, and must not know what an operation does.
 """
 

@@ -1,0 +1,304 @@
+"""`passbox payer`: what those who pay may see and set, from any machine.
+
+A client of the wire like any other: botocore, the service model of `passbox`, and credentials from where AWS
+clients find theirs. Knows nothing of the house behind it.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal, InvalidOperation
+from functools import wraps
+from typing import Any, TextIO
+
+import click
+
+from passbox import add_models
+from passbox.errors import Misconfigured
+from passbox.printing import dollars, print_json, show, units
+from passbox.settings import default_region
+
+# What to do about a refusal whose own words cannot say it.
+_NEXT = {
+    "UnrecognizedClientException": "Check AWS_ACCESS_KEY_ID, or AWS_PROFILE.",
+    "InvalidSignatureException": "Check AWS_SECRET_ACCESS_KEY, --region and this machine's clock.",
+    "UnknownOperationException": "Is the room at --endpoint of the version of this command?",
+}
+
+
+def _client(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command --endpoint, --region and --json, and a client of the room as its first argument."""
+
+    @wraps(command)
+    def run(*, endpoint: str | None, region: str | None, **options: Any) -> None:
+        with _told(), _connected(endpoint, region) as client:
+            command(client, **options)
+
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs."),
+        click.option("--region", help="The room's region. Default: as AWS clients find it, else the room's."),
+        click.option(
+            "--endpoint",
+            metavar="URL",
+            help="Where the room is. Default: AWS_ENDPOINT_URL_PASSBOX, else http://127.0.0.1:8420.",
+        ),
+    ):
+        run = option(run)
+    return run
+
+
+@contextmanager
+def _connected(endpoint: str | None, region: str | None) -> Iterator[Any]:
+    from botocore.config import Config
+    from botocore.session import get_session
+
+    session = add_models(get_session())
+    region = region or session.get_config_variable("region") or default_region()
+    # the room refuses by itself, in its own words
+    config = Config(parameter_validation=False, retries={"total_max_attempts": 2}, connect_timeout=10)
+    try:
+        client = session.create_client("passbox", region_name=region, endpoint_url=endpoint, config=config)
+    except ValueError as error:
+        raise Misconfigured(f"{error}. An endpoint looks like http://127.0.0.1:8420.") from None
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Every failure as one line with the next step."""
+    from botocore import exceptions
+
+    try:
+        yield
+    except exceptions.ClientError as error:
+        code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
+        raise Misconfigured(" ".join(f"{code}: {message} {_NEXT.get(code, '')}".split())) from None
+    except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError):
+        raise Misconfigured(
+            "There are no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to the pair that "
+            "`passbox account create` printed, or name a profile in AWS_PROFILE."
+        ) from None
+    except exceptions.ConnectionError as error:
+        where = error.kwargs.get("endpoint_url", "the endpoint")
+        raise Misconfigured(
+            f"Nothing answers at {where}. Start the room with `passbox serve`, or say where it is with "
+            "--endpoint or AWS_ENDPOINT_URL_PASSBOX."
+        ) from None
+    except exceptions.BotoCoreError as error:
+        raise Misconfigured(" ".join(f"{error} See `passbox payer --help`.".split())) from None
+
+
+def _plain(response: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in response.items() if key != "ResponseMetadata"}
+
+
+def _upper(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """`model-training` as the model has it: MODEL_TRAINING."""
+    return value.upper().replace("-", "_")
+
+
+def _micro(_context: click.Context, _option: click.Parameter, value: str) -> int:
+    try:
+        micro = Decimal(value) * 1_000_000
+        if micro.is_finite() and micro == micro.to_integral_value() and 0 <= micro <= 10**15:
+            return int(micro)
+    except InvalidOperation:
+        pass
+    raise click.BadParameter(
+        "dollars, for example 25.00: no sign, at most six decimals and a thousand million"
+    )
+
+
+_month = click.option("--month", required=True, metavar="YYYY-MM", help="The month (UTC).")
+_membership = click.option("--membership", required=True, metavar="ID", help="Your membership's identifier.")
+_cost_type = click.option(
+    "--cost-type",
+    required=True,
+    callback=_upper,
+    metavar="TYPE",
+    help="query-compute, job-compute, model-training, model-inference or synthetic-data-generation.",
+)
+_period = click.option("--period", required=True, callback=_upper, help="month or lifetime.")
+
+
+@click.group()
+def payer() -> None:
+    """What you pay in a room: statements, charges, caps, estimates. Talks to the room as AWS clients do."""
+
+
+@payer.command("statement")
+@_month
+@_client
+def statement(client: Any, month: str, as_json: bool) -> None:
+    """Show what you owe for a month, by collaboration and cost type."""
+    found = _plain(client.get_statement(month=month))
+    if as_json:
+        print_json(found)
+        return
+    amounts = ("charged", "refunded", "total", "reserved")
+    rows = [
+        {
+            "collaboration": line["collaborationIdentifier"],
+            "cost_type": line["costType"],
+            "jobs": line["jobs"],
+            "quantity": units(line["quantityMilliUnits"], line["unit"]),
+            **{name: dollars(line[f"{name}MicroDollars"]) for name in amounts},
+        }
+        for line in found["lines"]
+    ]
+    columns = ["collaboration", "cost_type", "jobs", "quantity", *amounts]
+    show(rows, columns, empty=f"Account {found['payerAccountId']} pays nothing in {month}.")
+    if rows:
+        total, reserved = dollars(found["totalMicroDollars"]), dollars(found["reservedMicroDollars"])
+        state = "final" if found["isFinal"] else "not final yet"
+        click.echo(f"Account {found['payerAccountId']}, {month}: {total}, {reserved} reserved; {state}.")
+
+
+@payer.command("charges")
+@_month
+@click.option("--collaboration", metavar="ID", help="Only those of this collaboration.")
+@_client
+def charges(client: Any, month: str, collaboration: str | None, as_json: bool) -> None:
+    """Show the charges and refunds of a month, one by one."""
+    asked = {"month": month}
+    if collaboration is not None:
+        asked["collaborationIdentifier"] = collaboration
+    pages = client.get_paginator("list_charges").paginate(**asked)
+    found = [charge for page in pages for charge in page["charges"]]
+    if as_json:
+        print_json({"charges": found})
+        return
+    rows = [
+        {
+            "at": charge["chargeTime"].strftime("%Y-%m-%d %H:%M:%SZ"),
+            "kind": charge["kind"],
+            "cost_type": charge["costType"],
+            "quantity": units(charge["quantityMilliUnits"], charge["unit"]),
+            "amount": dollars(charge["amountMicroDollars"]),
+            "submitter": charge["submitterAccountId"],
+            "resource": charge["resourceArn"],
+        }
+        for charge in found
+    ]
+    columns = ["at", "kind", "cost_type", "quantity", "amount", "submitter", "resource"]
+    show(rows, columns, empty=f"You pay no charges in {month}.")
+
+
+@payer.command("rates")
+@_client
+def rates(client: Any, as_json: bool) -> None:
+    """Show what runs cost, now and later."""
+    found = _plain(client.list_rates())
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        {
+            "cost_type": rate["costType"],
+            "price": f"{dollars(rate['priceMicroDollars'])} for {rate['pricePer']:,} {rate['unit']}",
+            "from": rate.get("effectiveDate", ""),
+        }
+        for rate in found["rates"]
+    ]
+    show(rows, ["cost_type", "price", "from"], empty="This room has no prices.")
+
+
+@payer.command("estimate")
+@click.argument("operation")
+@_membership
+@click.option(
+    "--request", required=True, type=click.File(), metavar="FILE.json", help="The request; - reads it."
+)
+@_client
+def estimate(client: Any, operation: str, membership: str, request: TextIO, as_json: bool) -> None:
+    """Say what a request of OPERATION, for example CreateTrainedModel, would reserve; submit nothing."""
+    try:
+        parameters = json.load(request)
+    except ValueError as error:
+        raise Misconfigured(
+            f"{request.name} is not JSON: {error}. It holds the request, an object."
+        ) from None
+    found = _plain(
+        client.estimate_cost(membershipIdentifier=membership, operation=operation, parameters=parameters)
+    )
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        {
+            "cost_type": cost["costType"],
+            "payer": cost["payerAccountId"],
+            "quantity": units(cost["quantityMilliUnits"], cost["unit"]),
+            "amount": dollars(cost["amountMicroDollars"]),
+            "basis": cost["basis"],
+        }
+        for cost in found["costs"]
+    ]
+    show(rows, ["cost_type", "payer", "quantity", "amount", "basis"], empty="It costs nothing.")
+    click.echo(f"Estimated {dollars(found['totalMicroDollars'])}; nothing was submitted.")
+
+
+@payer.group("cap")
+def cap() -> None:
+    """The most that you are willing to pay in a collaboration."""
+
+
+@cap.command("list")
+@_membership
+@_client
+def cap_list(client: Any, membership: str, as_json: bool) -> None:
+    """List your caps in a collaboration, and what is left under each."""
+    found = _plain(client.list_spend_caps(membershipIdentifier=membership))
+    if as_json:
+        print_json(found)
+        return
+    _show_caps(found["spendCaps"])
+
+
+def _show_caps(caps: list[dict[str, Any]]) -> None:
+    amounts = ("limit", "posted", "reserved", "remaining")
+    rows = [
+        {
+            "cost_type": found["costType"],
+            "period": found.get("month", found["period"]),
+            **{name: dollars(found[f"{name}MicroDollars"]) for name in amounts},
+        }
+        for found in caps
+    ]
+    show(rows, ["cost_type", "period", *amounts], empty="No caps; see `passbox payer cap put`.")
+
+
+@cap.command("put")
+@_membership
+@_cost_type
+@_period
+@click.option("--limit", required=True, callback=_micro, metavar="DOLLARS", help="For example 25.00.")
+@_client
+def cap_put(client: Any, membership: str, cost_type: str, period: str, limit: int, as_json: bool) -> None:
+    """Set or replace a cap."""
+    found = _plain(
+        client.put_spend_cap(
+            membershipIdentifier=membership, costType=cost_type, period=period, limitMicroDollars=limit
+        )
+    )
+    if as_json:
+        print_json(found)
+        return
+    _show_caps([found["spendCap"]])
+
+
+@cap.command("delete")
+@_membership
+@_cost_type
+@_period
+@_client
+def cap_delete(client: Any, membership: str, cost_type: str, period: str, as_json: bool) -> None:
+    """Lift a cap."""
+    client.delete_spend_cap(membershipIdentifier=membership, costType=cost_type, period=period)
+    if as_json:
+        print_json({"costType": cost_type, "period": period, "deleted": True})
+        return
+    click.echo(f"The cap {cost_type}/{period} is lifted.")
