@@ -27,7 +27,7 @@ from typing import Any, Literal
 from passbox.analysis import ApprovedPlan, Purpose, Table, approve
 from passbox.backends.catalogs import sniff
 from passbox.backends.engines import connect
-from passbox.backends.engines.base import Resources, TableFiles
+from passbox.backends.engines.base import Resources, TableFiles, Target
 from passbox.backends.engines.sail import Sail
 from passbox.backends.runtimes.base import Runtime
 from passbox.backends.runtimes.bubblewrap import BubblewrapRuntime
@@ -97,7 +97,8 @@ def ours(runtime: Runtime, query: str, tables: Mapping[str, TableFiles], format:
     out, scratch = _fresh(work / "out"), _fresh(work / "scratch")
     began, used = time.perf_counter(), time.process_time()
     given = {name: tables[name] for name in approved.tables}
-    written = Sail(runtime).run(approved, given, out, format, Resources(4 << 30, 2.0, 300.0), scratch)
+    target = Target(out, format)
+    written = Sail(runtime).run(approved, given, [target], Resources(4 << 30, 2.0, 300.0), scratch)
     sealed = written.cpu_seconds
     if sealed is None:
         raise SystemExit("the runtime does not measure CPU here")

@@ -16,6 +16,7 @@ import pytest
 
 from lib.engine import Exam, Marked
 from lib.runtime import poll, processes_with
+from passbox.backends.engines.base import Resources, Target
 from passbox.backends.engines.sail import Sail
 from passbox.backends.runtimes.base import Isolation
 from passbox.backends.runtimes.bubblewrap import BubblewrapRuntime
@@ -164,10 +165,29 @@ def test_the_sandbox_is_given_the_files_of_the_plan_alone(exam):
     assert spec.outputs == ()
 
 
+def test_one_run_writes_into_every_target(exam, tmp_path):
+    folders = {"csv": tmp_path / "text", "parquet": tmp_path / "binary", "scratch": tmp_path / "scratch"}
+    for folder in folders.values():
+        folder.mkdir()
+    targets = [Target(folders[format], format, single_file=True) for format in ("csv", "parquet")]
+    tables = {"people": exam.tables["people"]}
+    given = Resources(1 << 30, 2.0, 60.0)
+    plan = exam.approved("SELECT id FROM people")
+    written = Sail(exam.runtime).run(plan, tables, targets, given, folders["scratch"])
+    assert (written.rows, written.files) == (3, 2)
+    assert len(exam.runtime.started) == 1
+    (text,), (binary,) = (list(folders[format].iterdir()) for format in ("csv", "parquet"))
+    assert sorted(text.read_text().split()) == ['"id"', "1", "2", "3"]
+    assert sorted(parquet.read_table(binary)["id"].to_pylist()) == [1, 2, 3]
+    nested = exam.approved("SELECT array(id) AS a FROM people")
+    with pytest.raises(JobFailed, match="CSV cannot hold"):
+        Sail(exam.runtime).run(nested, tables, targets, given, folders["scratch"])
+
+
 def test_files_must_be_those_of_the_plan(exam, tmp_path):
     plan = exam.approved("SELECT id FROM people")
     with pytest.raises(ValueError, match="not those"):
-        Sail(exam.runtime).run(plan, exam.tables, tmp_path, "csv", None, tmp_path)
+        Sail(exam.runtime).run(plan, exam.tables, [Target(tmp_path, "csv")], None, tmp_path)
 
 
 @pytest.mark.parametrize(

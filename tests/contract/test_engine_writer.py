@@ -11,7 +11,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from passbox.backends.engines import writer
-from passbox.backends.engines.writer import Options, write
+from passbox.backends.engines.writer import Options, Parts, fill, write
 from passbox.errors import JobFailed
 
 SCHEMA = pa.schema(
@@ -112,6 +112,19 @@ def test_one_file_when_asked(tmp_path):
     schema = pa.schema([("key", pa.int64())])
     batches = [pa.record_batch([pa.array(range(1000))], schema=schema)] * 20
     assert write(batches, schema, tmp_path, "parquet", Options(file_bytes=None)).files == 1
+
+
+def test_the_same_rows_go_into_several_results(tmp_path):
+    folders = {"csv": tmp_path / "text", "parquet": tmp_path / "binary"}
+    for folder in folders.values():
+        folder.mkdir()
+    results = [Parts(SCHEMA, folder, format, Options()) for format, folder in folders.items()]
+    counted = fill((batch(ROW) for _ in range(3)), results)
+    files = [path for folder in folders.values() for path in folder.iterdir()]
+    assert (counted.rows, counted.files) == (3, len(files)) == (3, 2)
+    assert counted.bytes == sum(file.stat().st_size for file in files)
+    assert parquet.read_table(folders["parquet"]).num_rows == 3
+    assert len((folders["csv"] / "part-00000.csv").read_text().splitlines()) == 4
 
 
 @pytest.mark.parametrize(("codec", "named"), [("zstd", "ZSTD"), ("snappy", "SNAPPY")])

@@ -15,7 +15,7 @@ from passbox.errors import JobFailed
 from passbox.jobs import spine
 from passbox.jobs.kind import Result, Tools, Workspace
 from passbox.ledger import book
-from passbox.state import events, jobs, transfers
+from passbox.state import events, jobs, statuses, transfers
 from passbox.state.resources import Resource
 
 POINTS = [
@@ -44,12 +44,12 @@ def is_over(world: World, row: Resource) -> bool:
 
 
 def assert_ended_once(world: World, row: Resource) -> None:
-    found = world.resource(row)
-    assert found.status == "ACTIVE"
+    found, own = world.resource(row), statuses.OF[row.kind]
+    assert found.status == own.done
     assert found.body["usage"] == {"records": MEASURED}
     delivered = world.home / "accounts" / ACCOUNT / "buckets" / "results" / "room" / "model"
     assert delivered.read_text() == row.id
-    assert (world.home / "vault" / "trained_model" / row.id / "model").read_text() == row.id
+    assert (world.home / "vault" / row.kind / row.id / "model").read_text() == row.id
     assert list((world.home / "scratch").iterdir()) == []
     assert list((world.home / "vault" / "staging").iterdir()) == []
     job = world.job(row).id
@@ -60,12 +60,13 @@ def assert_ended_once(world: World, row: Resource) -> None:
         history = [after for _, _, _, after in events.of(tx, row.id)]
     assert sorted(kinds) == ["post", "reserve"]
     assert [entry.amount for entry in posted] == [MEASURED * 10]
-    assert history == ["CREATE_PENDING", "CREATE_IN_PROGRESS", "ACTIVE"]
+    assert history == [own.waiting, own.working, own.done]
 
 
+@pytest.mark.parametrize("kind", ["trained_model", "protected_query"])
 @pytest.mark.parametrize("point", POINTS)
-def test_the_jobs_process_is_killed(world: World, point: str, tmp_path: Path) -> None:
-    row = world.submit()
+def test_the_jobs_process_is_killed(world: World, point: str, kind: str, tmp_path: Path) -> None:
+    row = world.submit(kind)
     supervisor = world.supervisor(checkpoint=KillOnce(point, tmp_path / "killed", parent=False))
     world.work_until(lambda: is_over(world, row), supervisor)
     world.work_until(lambda: not supervisor._running, supervisor)
@@ -73,9 +74,10 @@ def test_the_jobs_process_is_killed(world: World, point: str, tmp_path: Path) ->
     assert_ended_once(world, row)
 
 
+@pytest.mark.parametrize("kind", ["trained_model", "protected_query"])
 @pytest.mark.parametrize("point", POINTS)
-def test_the_whole_worker_is_killed(world: World, point: str, tmp_path: Path) -> None:
-    row = world.submit()
+def test_the_whole_worker_is_killed(world: World, point: str, kind: str, tmp_path: Path) -> None:
+    row = world.submit(kind)
     checkpoint = KillOnce(point, tmp_path / "killed", parent=True)
     process = world.worker_process(checkpoint=checkpoint)
     process.join(10)
@@ -86,8 +88,9 @@ def test_the_whole_worker_is_killed(world: World, point: str, tmp_path: Path) ->
     assert_ended_once(world, row)
 
 
-def test_a_job_that_always_kills_its_process_fails_and_costs_nothing(world: World) -> None:
-    row = world.submit()
+@pytest.mark.parametrize("kind", ["trained_model", "protected_query"])
+def test_a_job_that_always_kills_its_process_fails_and_costs_nothing(world: World, kind: str) -> None:
+    row = world.submit(kind)
 
     def die(point: str) -> None:
         if point == "run":
@@ -96,7 +99,7 @@ def test_a_job_that_always_kills_its_process_fails_and_costs_nothing(world: Worl
     supervisor = world.supervisor(checkpoint=die)
     world.work_until(lambda: is_over(world, row), supervisor)
     found = world.resource(row)
-    assert found.status == "CREATE_FAILED"
+    assert found.status == statuses.OF[kind].failed
     assert found.body["statusDetails"]["statusCode"] == "INTERNAL_ERROR"
     job = world.job(row)
     assert job.attempt == spine.ATTEMPTS
@@ -105,8 +108,11 @@ def test_a_job_that_always_kills_its_process_fails_and_costs_nothing(world: Worl
         assert sorted(entry.kind for entry in transfers.of_job(tx, job.id)) == ["reserve", "void"]
 
 
-def test_a_cancel_ends_a_running_job_within_two_seconds(world: World) -> None:
-    row = world.submit()
+@pytest.mark.parametrize(
+    ("kind", "status"), [("trained_model", "INACTIVE"), ("protected_query", "CANCELLED")]
+)
+def test_a_cancel_ends_a_running_job_within_two_seconds(world: World, kind: str, status: str) -> None:
+    row = world.submit(kind)
     supervisor = world.supervisor(Writes(slow=60))
     world.work_until(lambda: world.job(row).progress == "writing", supervisor)
     asked = time.monotonic()
@@ -114,7 +120,7 @@ def test_a_cancel_ends_a_running_job_within_two_seconds(world: World) -> None:
         assert jobs.request_cancel(tx, row.id)
     world.work_until(lambda: is_over(world, row), supervisor)
     assert time.monotonic() - asked < 2.0
-    assert world.resource(row).status == "INACTIVE"
+    assert world.resource(row).status == status
     assert list((world.home / "scratch").iterdir()) == []
     job = world.job(row).id
     with world.database.read() as tx:

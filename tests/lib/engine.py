@@ -13,7 +13,7 @@ import pyarrow.parquet as parquet
 from passbox.analysis import ApprovedPlan, Purpose, Table, approve
 from passbox.analysis.plan import _KEY, Column
 from passbox.backends.catalogs import sniff
-from passbox.backends.engines.base import Resources, TableFiles
+from passbox.backends.engines.base import Resources, TableFiles, Target
 from passbox.backends.engines.sail import Sail
 from passbox.backends.runtimes.base import Runtime, Sandbox, SandboxSpec
 
@@ -95,8 +95,7 @@ class Exam:
         written = Sail(self.runtime).run(
             plan,
             {name: self.tables[name] for name in plan.tables},
-            run / "out",
-            format,
+            [Target(run / "out", format)],
             given,
             run / "scratch",
             self.said.append,

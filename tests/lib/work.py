@@ -19,7 +19,7 @@ from passbox.jobs.kind import Delivery, Machine, Result, Tools, Workspace
 from passbox.jobs.supervisor import Supervisor
 from passbox.ledger import prices
 from passbox.operations.submission import Cost, submit
-from passbox.state import jobs, resources
+from passbox.state import jobs, resources, statuses
 from passbox.state.database import Database
 from passbox.state.resources import Resource
 
@@ -83,11 +83,11 @@ class World:
             machine=Machine(1 << 30, 1.0),
         )
 
-    def submit(self) -> Resource:
-        """A trained model with its reservation and its job, as an operation would leave them."""
+    def submit(self, kind: str = "trained_model") -> Resource:
+        """A resource with its reservation and its job, as an operation would leave them."""
         id, now = names.new_id(), names.now()
         row = Resource(
-            kind="trained_model",
+            kind=kind,
             id=id,
             arn=f"arn:{id}",
             account=ACCOUNT,
@@ -96,14 +96,14 @@ class World:
             collaboration=COLLABORATION,
             membership="m",
             name=id,
-            status="CREATE_PENDING",
+            status=statuses.OF[kind].waiting,
         )
         with self.database.write() as tx:
             resources.add(tx, row)
             room: Any = SimpleNamespace(rates=prices.RateCard())
             call = Call(ACCOUNT, "cleanroomsml.CreateTrainedModel", tx, room)
             cost = Cost(prices.MODEL_TRAINING, PAYER, ESTIMATED * prices.MILLI, "as estimated")
-            submit(call, row, "trained_model", cost)
+            submit(call, row, kind, cost)
         return row
 
     def resource(self, row: Resource) -> Resource:
@@ -120,7 +120,7 @@ class World:
         return Supervisor(
             Database(self.database.path),
             self.tools(),
-            {"trained_model": kind or Writes()},
+            dict.fromkeys(("trained_model", "protected_query"), kind or Writes()),
             name=f"test/{os.getpid()}",
             slots=slots,
             prepare=_die_with_parent,

@@ -18,13 +18,19 @@ from click.testing import CliRunner
 
 from lib.room import Room, collaborate, join, named, running
 from passbox.__main__ import cli
+from passbox.analysis import ApprovedPlan
+from passbox.backends.catalogs.local import Local as LocalCatalog
+from passbox.backends.engines import writer
+from passbox.backends.engines.base import Target, Written
 from passbox.backends.objects.local import Local
 from passbox.backends.runtimes.base import Isolation
+from passbox.errors import JobFailed
 from passbox.jobs import delete_ml_input_channel_data, delete_trained_model_output, spine, standing
+from passbox.jobs import protected_query as real_query
 from passbox.jobs import trained_model_export_job as real_export
 from passbox.jobs.kind import Delivery, Machine, NotYet, Result, Tools, Workspace
 from passbox.ledger import prices
-from passbox.state import jobs, resources
+from passbox.state import jobs, resources, statuses
 from passbox.state.database import Database, Transaction
 from passbox.state.resources import Resource
 
@@ -76,6 +82,25 @@ class Made:
         return Result(self.fields, {self.cost_type: measured}, kept, deliveries)
 
 
+class Pretends:
+    """An engine to which every query's answer is the same, after 90 seconds; one with the parameter `fails`
+    fails.
+    """
+
+    def run(self, plan: ApprovedPlan, _tables: Any, targets: Sequence[Target], *_more: Any) -> Written:
+        import pyarrow as pa
+
+        if "fails" in plan.parameters:
+            raise JobFailed("INSUFFICIENT_COMPUTE", "It failed, as its parameter says.", detail="a secret")
+        batch = pa.record_batch({"id": [1, 2]})
+        results = [
+            writer.Parts(batch.schema, target.directory, target.format, writer.Options())
+            for target in targets
+        ]
+        counted = writer.fill([batch], results)
+        return Written(counted.rows, counted.files, counted.bytes, start_seconds=1.0, seconds=89.0)
+
+
 KINDS: dict[str, Any] = {
     "ml_input_channel": Made(
         prices.QUERY_COMPUTE, {"numberOfRecords": RECORDS, "numberOfFiles": 1.0, "sizeInGb": 0.5}
@@ -85,6 +110,7 @@ KINDS: dict[str, Any] = {
         prices.MODEL_INFERENCE, {"inferenceContainerImageDigest": "sha256:" + "1" * 64}
     ),
     "trained_model_export_job": real_export,
+    "protected_query": real_query,
     "delete_ml_input_channel_data": delete_ml_input_channel_data,
     "delete_trained_model_output": delete_trained_model_output,
 }
@@ -97,9 +123,9 @@ def work(room: Room) -> None:
     tools = Tools(
         vault=room.settings.vault,
         scratch=room.settings.scratch,
-        catalog=nothing,
+        catalog=LocalCatalog(room.settings.accounts),
         objects=Local(room.settings.accounts),
-        engine=nothing,
+        engine=Pretends(),
         runtime=nothing,
         images=nothing,
         isolation=Isolation.SEALED,
@@ -121,7 +147,7 @@ def work(room: Room) -> None:
             except NotYet:
                 pass
             except spine.Cancelled:
-                status = spine.final_status(job, cancelled=True)
+                status = statuses.OF[job.kind].cancelled
                 spine.abandon(database, tools, job, status, "CANCELLED", "The job was cancelled.")
     finally:
         database.close()

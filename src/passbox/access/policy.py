@@ -63,9 +63,10 @@ _CLEANROOMS = {
     _MEMBER: "ListSchemas GetSchema BatchGetSchema GetSchemaAnalysisRule BatchGetSchemaAnalysisRule",
     _OWN: "GetMembership DeleteMembership GetConfiguredTableAssociation ListConfiguredTableAssociations "
     "DeleteConfiguredTableAssociation GetConfiguredTableAssociationAnalysisRule "
-    "DeleteConfiguredTableAssociationAnalysisRule",
+    "DeleteConfiguredTableAssociationAnalysisRule GetProtectedQuery ListProtectedQueries",
     _ACTIVE: "UpdateMembership CreateConfiguredTableAssociation UpdateConfiguredTableAssociation "
     "CreateConfiguredTableAssociationAnalysisRule UpdateConfiguredTableAssociationAnalysisRule",
+    _RUNNER: "StartProtectedQuery UpdateProtectedQuery",
     _TABLE: "GetConfiguredTable UpdateConfiguredTable DeleteConfiguredTable "
     "CreateConfiguredTableAnalysisRule GetConfiguredTableAnalysisRule "
     "UpdateConfiguredTableAnalysisRule DeleteConfiguredTableAnalysisRule",

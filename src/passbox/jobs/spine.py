@@ -27,7 +27,7 @@ from passbox.errors import JobFailed, PassboxError
 from passbox.jobs.disclose import disclose
 from passbox.jobs.kind import Kind, NotYet, Result, Tools, Workspace
 from passbox.ledger import book
-from passbox.state import jobs, resources
+from passbox.state import jobs, resources, statuses
 from passbox.state.database import Database, Transaction
 from passbox.state.jobs import Job
 from passbox.state.resources import Resource
@@ -72,8 +72,9 @@ def abandon(database: Database, tools: Tools, job: Job, status: str, code: str, 
         for reservation in book.open_reservations(tx, job.id):
             book.void(tx, reservation)
         resource = _resource(tx, job)
-        if resource.status == "CANCEL_PENDING":
-            resource = resources.change(tx, resource, status="CANCEL_IN_PROGRESS")
+        own = statuses.OF[job.kind]
+        if resource.status == own.called_off:
+            resource = resources.change(tx, resource, status=own.ending)
         details = {"statusCode": code, "message": message}
         resources.change(tx, resource, status=status, body={"statusDetails": details})
         jobs.end(tx, job)
@@ -95,15 +96,6 @@ def sweep(database: Database, tools: Tools) -> None:
         if job is None or job.state == "ended":
             with contextlib.suppress(OSError):  # the next worker tries again
                 trees.remove(left)
-
-
-def final_status(job: Job, *, failed: bool = False, cancelled: bool = False) -> str:
-    """The status that a job's resource comes to rest in."""
-    if job.kind.startswith("delete_"):
-        return "DELETE_FAILED" if failed or cancelled else "INACTIVE"
-    if cancelled and job.kind in ("trained_model", "trained_model_inference_job"):
-        return "INACTIVE"
-    return "CREATE_FAILED" if failed or cancelled else "ACTIVE"
 
 
 def _resource(tx: Transaction, job: Job) -> Resource:
@@ -131,9 +123,9 @@ def _work(database: Database, tools: Tools, kind: Kind, job: Job, checkpoint: Ch
             plan = kind.plan(tx, _resource(tx, job), tools)
         with database.write() as tx:
             resource = _resource(tx, job)
-            if resource.status in ("CREATE_PENDING", "DELETE_PENDING"):
-                begun = "DELETE_IN_PROGRESS" if job.kind.startswith("delete_") else "CREATE_IN_PROGRESS"
-                resources.change(tx, resource, status=begun)
+            own = statuses.OF[job.kind]
+            if resource.status == own.waiting:
+                resources.change(tx, resource, status=own.working)
         checkpoint("run")
         result = kind.run(plan, workspace, tools)
     except NotYet as later:
@@ -187,6 +179,9 @@ def _deliver(database: Database, tools: Tools, job: Job, checkpoint: Checkpoint)
     failure = outcome["failure"]
     try:
         for delivery in outcome["deliveries"]:
+            # all before any, so that where one cannot receive, none of several does
+            tools.objects.check(delivery["account"], delivery["uri"])
+        for delivery in outcome["deliveries"]:
             files = {key: staging / path for key, path in delivery["files"].items()}
             tools.objects.deliver(delivery["account"], delivery["uri"], files)
     except PassboxError as refused:
@@ -204,7 +199,8 @@ def _deliver(database: Database, tools: Tools, job: Job, checkpoint: Checkpoint)
             "published": outcome["published"],
             "statusDetails": failure,
         }
-        status = final_status(job, failed=failure is not None)
+        own = statuses.OF[job.kind]
+        status = own.done if failure is None else own.failed
         if failure is not None:
             book.refund(tx, job.id)  # nothing was posted, unless only the delivery failed
         resource = resources.change(tx, _resource(tx, job), status=status, body=body)

@@ -21,7 +21,7 @@ import structlog
 from passbox.jobs import spine
 from passbox.jobs.kind import Kind, NotYet, Tools
 from passbox.jobs.spine import Checkpoint
-from passbox.state import jobs
+from passbox.state import jobs, statuses
 from passbox.state.database import Database
 from passbox.state.jobs import Job, LeaseLost
 
@@ -155,11 +155,11 @@ class Supervisor:
             jobs.retry(tx, stored, RETRY_SECONDS)
 
     def _abandon_cancelled(self, job: Job) -> None:
-        status = spine.final_status(job, cancelled=True)
+        status = statuses.OF[job.kind].cancelled
         spine.abandon(self._database, self._tools, job, status, "CANCELLED", "The job was cancelled.")
 
     def _abandon_broken(self, job: Job) -> None:
-        status = spine.final_status(job, failed=True)
+        status = statuses.OF[job.kind].failed
         message = "The service failed; nothing was charged. Submit again, or ask the operator to look."
         spine.abandon(self._database, self._tools, job, status, "INTERNAL_ERROR", message)
 

@@ -12,7 +12,7 @@ from passbox.state.resources import Resource
 def new(
     call: Call,
     kind: str,
-    name: str,
+    name: str | None,
     body: Mapping[str, Any],
     *,
     status: str | None = None,

@@ -2,22 +2,22 @@
 
 from passbox.access import fetch
 from passbox.access.call import Call, invalid
-from passbox.analysis import Purpose, approve
-from passbox.errors import ConflictException, QueryRefused, ValidationException
+from passbox.analysis import Purpose
+from passbox.errors import ConflictException
 from passbox.ledger import payers, prices
-from passbox.operations import quotas
+from passbox.operations import query, quotas
 from passbox.operations.brought import asked, described, new
 from passbox.operations.configured_model_algorithm import own_role
 from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
-from passbox.operations.submission import IN_PROGRESS, UNDER_WAY, Cost, progress, submit
+from passbox.operations.submission import IN_PROGRESS, UNDER_WAY, progress, submit
 from passbox.operations.tags import check_tags
-from passbox.state import resources, schemas
+from passbox.state import resources
 from passbox.state.resources import Resource
 
 KIND = "ml_input_channel"
 LIVE = (*IN_PROGRESS, "ACTIVE")
-_WORKERS = {"CR.1X": (2, 128), "CR.4X": (2, 32), "CR.8X": (2, 16)}
+_SOURCE = "inputChannel.dataSource.protectedQueryInputParameters"
 
 
 def record(row: Resource) -> Output:
@@ -25,52 +25,12 @@ def record(row: Resource) -> Output:
     return {**described(row), "mlInputChannelArn": row.arn}
 
 
-def _workers(source: Params) -> tuple[str, int]:
-    """Type and number of the workers that the query is asked to run on; 16 CR.1X where nothing is said."""
-    worker = source.get("computeConfiguration", {}).get("worker", {})
-    type, number = worker.get("type", "CR.1X"), worker.get("number", 16)
-    place = "inputChannel.dataSource.protectedQueryInputParameters.computeConfiguration.worker"
-    least, most = _WORKERS[type]
-    if not least <= number <= most:
-        raise invalid(f"{place}.number", f"{place}.number must be {least} to {most} for {type}.")
-    if worker.get("properties", {}).get("spark"):
-        raise invalid(
-            f"{place}.properties", f"{place}.properties: the embedded engine takes no Spark properties."
-        )
-    return type, number
-
-
-def query_cost(payer: str, worker: str, number: int) -> Cost:
-    """The least that a query on so many workers costs; how long it runs, nobody knows before."""
-    crpu = prices.CRPU_PER_WORKER[worker] * number
-    basis = (
-        f"{number} {worker} workers ({crpu} CRPU) for the minimum of {prices.MINIMUM_QUERY_SECONDS} s; "
-        "a query that takes longer is charged by the second"
-    )
-    return Cost(prices.QUERY_COMPUTE, payer, prices.crpu_milliseconds(worker, number, 0), basis)
-
-
-def _check_query(call: Call, source: Params, association: str) -> None:
-    """The gate, at the door, aside because parsing is slow. The worker asks again."""
-    sql = source["sqlParameters"]
-    place = "inputChannel.dataSource.protectedQueryInputParameters.sqlParameters"
+def _check_text(sql: Params) -> None:
+    place = f"{_SOURCE}.sqlParameters"
     if ("queryString" in sql) == ("analysisTemplateArn" in sql):
         raise invalid(place, f"{place}: give either queryString or analysisTemplateArn.")
     if "analysisTemplateArn" in sql:
         fetch.missing("analysis_template", sql["analysisTemplateArn"])
-    tables = schemas.tables(call.tx, call.collaboration.id)
-    purpose = Purpose(runner=call.account, additional_analysis=association)
-
-    def ask() -> None:
-        try:
-            approve(sql["queryString"], sql.get("parameters", {}), tables, purpose)
-        except QueryRefused as refusal:
-            message = f"{refusal.rule}: {refusal.message}"
-            raise ValidationException(
-                message, fields=[(f"{place}.queryString", message)], reason="INVALID_QUERY"
-            ) from refusal
-
-    call.aside(("query", repr((tables, purpose))), ask)
 
 
 @operation("cleanroomsml.CreateMLInputChannel")
@@ -81,8 +41,10 @@ def create_ml_input_channel(call: Call, params: Params) -> Output:
     association = fetch.of_collaboration(call, "configured_model_algorithm_association", association_arn)
     own_role(call, "inputChannel.roleArn", params["inputChannel"]["roleArn"])
     source = params["inputChannel"]["dataSource"]["protectedQueryInputParameters"]
-    worker, number = _workers(source)
-    _check_query(call, source, association.arn)
+    worker, number = query.workers(source.get("computeConfiguration", {}), f"{_SOURCE}.computeConfiguration")
+    sql, place = source["sqlParameters"], f"{_SOURCE}.sqlParameters"
+    _check_text(sql)
+    query.check(call, sql, place, Purpose(runner=call.account, additional_analysis=association.arn))
     named = params.get("payerConfiguration", {})
     members = paying_members(call.tx, call.collaboration.id)
     payer = payers.resolve(
@@ -102,7 +64,7 @@ def create_ml_input_channel(call: Call, params: Params) -> Output:
     }
     row = new(call, KIND, params["name"], body, status="CREATE_PENDING")
     resources.add(call.tx, row)
-    job = submit(call, row, KIND, query_cost(payer, worker, number))
+    job = submit(call, row, KIND, query.cost(payer, worker, number))
     resources.change(call.tx, row, body={"protectedQueryIdentifier": job.id})
     return {"mlInputChannelArn": row.arn}
 

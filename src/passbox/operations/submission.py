@@ -10,14 +10,15 @@ from passbox import names
 from passbox.access.call import Call
 from passbox.errors import ConflictException
 from passbox.ledger import book
-from passbox.state import jobs, resources
+from passbox.state import jobs, resources, statuses
 from passbox.state.database import Transaction
 from passbox.state.jobs import Job
 from passbox.state.resources import Resource
 
 WORKING = ("ml_input_channel", "trained_model", "trained_model_inference_job", "trained_model_export_job")
-IN_PROGRESS = ("CREATE_PENDING", "CREATE_IN_PROGRESS")
-UNDER_WAY = (*IN_PROGRESS, "CANCEL_PENDING", "CANCEL_IN_PROGRESS")
+# of every kind of WORKING
+IN_PROGRESS = statuses.OF["trained_model"].in_progress
+UNDER_WAY = statuses.OF["trained_model"].under_way
 
 
 class Cost(NamedTuple):
@@ -61,7 +62,8 @@ def submit(call: Call, resource: Resource, kind: str, *costs: Cost) -> Job:
 
 def cancel(tx: Transaction, resource: Resource) -> None:
     """Asks the worker to cancel a resource's job."""
-    if resource.status not in IN_PROGRESS:
+    own = statuses.OF[resource.kind]
+    if resource.status not in own.in_progress:
         raise ConflictException(
             f"It is {resource.status}; only work that is pending or in progress can be cancelled."
         )
@@ -69,7 +71,7 @@ def cancel(tx: Transaction, resource: Resource) -> None:
         raise ConflictException(
             "It is finished but for the delivery of its results; it cannot be cancelled any more."
         )
-    resources.change(tx, resource, status="CANCEL_PENDING")
+    resources.change(tx, resource, status=own.called_off)
 
 
 def progress(tx: Transaction, resource: Resource) -> dict[str, dict[str, str]]:
@@ -96,6 +98,7 @@ def _isolation(resource: Resource) -> dict[str, dict[str, str]]:
 
 def end_work(tx: Transaction, membership: Resource) -> None:
     """Asks to cancel everything that runs under a membership, because the membership ends."""
-    for kind in WORKING:
-        for row in resources.find(tx, kind, statuses=IN_PROGRESS, membership=membership.id):
+    for kind in (*WORKING, "protected_query"):
+        in_progress = statuses.OF[kind].in_progress
+        for row in resources.find(tx, kind, statuses=in_progress, membership=membership.id):
             jobs.request_cancel(tx, row.id)

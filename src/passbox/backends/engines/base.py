@@ -4,14 +4,14 @@
    bound.
 2. It sees the files of the plan's tables and no others; of each table only the columns in `plan.columns`.
 3. The answer is Spark's. Where an engine cannot give Spark's answer it refuses.
-4. `run` writes the rows with `passbox.backends.engines.writer` into an empty directory and counts rows,
-   files and bytes.
+4. `run` runs the query once and writes its rows with `passbox.backends.engines.writer` into every target; it
+   counts rows, files and bytes.
 5. It raises JobFailed with a code of ProtectedQueryErrorCode (MALFORMED_QUERY, INSUFFICIENT_COMPUTE,
    INTERNAL_ERROR, …) and a message without values of anybody's data.
 6. When `run` returns or raises, no process of the engine is left.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -38,10 +38,20 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class Target:
+    """Where rows go and how: into an existing, empty directory. single_file: one file, however large."""
+
+    directory: Path
+    format: Literal["csv", "parquet"]
+    single_file: bool = False
+
+
+@dataclass(frozen=True)
 class Written:
     """What a run wrote and used.
 
-    rows exclude CSV headers; start_seconds: until the engine answers; seconds: the query, its files included;
+    rows exclude CSV headers and count once; files and bytes are those of all targets
+    start_seconds: until the engine answers; seconds: the query, its files included
     cpu_seconds, peak_memory_bytes: of the sealed engine over its whole life, where the runtime measures them
     """
 
@@ -61,12 +71,9 @@ class Engine(Protocol):
         self,
         plan: ApprovedPlan,
         tables: Mapping[str, TableFiles],
-        destination: Path,
-        format: Literal["csv", "parquet"],
+        targets: Sequence[Target],
         resources: Resources,
         scratch: Path,
         progress: Callable[[str], None] = lambda _: None,
     ) -> Written:
-        """Runs the plan into `destination` (existing, empty). scratch: an empty directory of the job's
-        own.
-        """
+        """Runs the plan into every target. scratch: an empty directory of the job's own."""

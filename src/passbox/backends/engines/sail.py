@@ -14,13 +14,14 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from passbox.analysis.plan import ApprovedPlan
 from passbox.backends.engines import connect, writer
-from passbox.backends.engines.base import Resources, TableFiles, Written
+from passbox.backends.engines.base import Resources, TableFiles, Target, Written
 from passbox.backends.runtimes.base import Cause, Exit, Limits, Mount, Root, Runtime, Sandbox, SandboxSpec
 from passbox.errors import JobFailed
 
@@ -58,8 +59,7 @@ class Sail:
         self,
         plan: ApprovedPlan,
         tables: Mapping[str, TableFiles],
-        destination: Path,
-        format: Literal["csv", "parquet"],
+        targets: Sequence[Target],
         resources: Resources,
         scratch: Path,
         progress: Callable[[str], None] = lambda _: None,
@@ -74,7 +74,7 @@ class Sail:
         begun = time.monotonic()
         sandbox = self._runtime.start(_spec(plan, tables, resources, log))
         try:
-            attempt = _Attempt(plan, tables, destination, format, self._options, progress)
+            attempt = _Attempt(plan, tables, targets, self._options, progress)
             counted, ready = attempt.run(*_await(sandbox, log))
             seconds = time.monotonic() - ready
             ended = sandbox.kill()
@@ -174,13 +174,12 @@ class _Attempt:
         self,
         plan: ApprovedPlan,
         tables: Mapping[str, TableFiles],
-        destination: Path,
-        format: Literal["csv", "parquet"],
+        targets: Sequence[Target],
         options: writer.Options,
         progress: Callable[[str], None],
     ) -> None:
         self._plan, self._tables = plan, tables
-        self._destination, self._format, self._options = destination, format, options
+        self._targets, self._options = targets, options
         self._progress = progress
 
     def run(self, stream: socket.socket, root: str) -> tuple[writer.Counted, float]:
@@ -197,12 +196,11 @@ class _Attempt:
                 session.register(name, table.columns, self._plan.columns[name], table.format, paths)
             self._progress("running the query")
             schema, batches = session.query(self._plan)
-            writer.check(schema, self._format)
+            for target in self._targets:
+                writer.check(schema, target.format)
             phase = "execution"
-            counted = writer.write(
-                self._told(batches), schema, self._destination, self._format, self._options
-            )
-            return counted, ready
+            results = [self._parts(target, schema) for target in self._targets]
+            return writer.fill(self._told(batches), results), ready
         except JobFailed:
             raise
         except Exception as error:
@@ -210,10 +208,15 @@ class _Attempt:
         finally:
             session.close()
 
+    def _parts(self, target: Target, schema: "pa.Schema") -> writer.Parts:
+        options = replace(self._options, file_bytes=None) if target.single_file else self._options
+        return writer.Parts(schema, target.directory, target.format, options)
+
     def _told(self, batches: Iterator["pa.RecordBatch"]) -> Iterator["pa.RecordBatch"]:
         """The batches, with a word of progress now and then, as long as the disk can spare them."""
         rows, due, size = 0, time.monotonic() + PROGRESS_SECONDS, 0
-        most = int(shutil.disk_usage(self._destination).free * DISK_SHARE)
+        free = shutil.disk_usage(self._targets[0].directory).free
+        most = int(free * DISK_SHARE / len(self._targets))
         for batch in batches:
             size += batch.nbytes
             if size > most:

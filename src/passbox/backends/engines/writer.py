@@ -16,7 +16,7 @@ CSV, as written here:
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -71,15 +71,24 @@ def write(
     Raises JobFailed (MALFORMED_QUERY) for a schema that the format cannot hold.
     """
     check(schema, format)
-    parts = Parts(schema.remove_metadata(), destination, format, options or Options())
+    return fill(batches, [Parts(schema, destination, format, options or Options())])
+
+
+def fill(batches: Iterable["pa.RecordBatch"], results: Sequence["Parts"]) -> Counted:
+    """Writes every batch to each of several results whose formats can hold it; counts rows once, and all
+    files and bytes. Everything has reached the disk on return.
+    """
     try:
         for batch in batches:
             for piece in slices(batch):
-                parts.add(piece)
-        return parts.finish()
+                for parts in results:
+                    parts.add(piece)
+        counted = [parts.finish() for parts in results]
     except BaseException:
-        parts.abandon()
+        for parts in results:
+            parts.abandon()
         raise
+    return Counted(counted[0].rows, sum(one.files for one in counted), sum(one.bytes for one in counted))
 
 
 def check(schema: "pa.Schema", format: Format) -> None:
@@ -147,7 +156,8 @@ class Parts:
     """The files of one result, one open at a time."""
 
     def __init__(self, schema: "pa.Schema", destination: Path, format: Format, options: Options) -> None:
-        self.schema, self.destination, self.format, self.options = schema, destination, format, options
+        self.schema, self.destination = schema.remove_metadata(), destination
+        self.format, self.options = format, options
         self.rows, self.files, self.bytes = 0, 0, 0
         self._file: Any = None
         self._sink: _Sink | None = None

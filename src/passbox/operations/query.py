@@ -1,0 +1,60 @@
+"""What the door asks of every query, whether its result feeds a channel or leaves: workers, and the gate."""
+
+from passbox.access.call import Call, invalid
+from passbox.analysis import Purpose, approve
+from passbox.errors import QueryRefused, ValidationException
+from passbox.ledger import prices
+from passbox.operations.registry import Params
+from passbox.operations.submission import Cost
+from passbox.state import schemas
+
+_WORKERS = {"CR.1X": (2, 128), "CR.4X": (2, 32), "CR.8X": (2, 16)}
+
+
+def workers(compute: Params, place: str) -> tuple[str, int]:
+    """Type and number of the workers that a ComputeConfiguration asks for; 16 CR.1X where it says nothing.
+
+    place: what refusals call the configuration
+    """
+    worker = compute.get("worker", {})
+    type, number = worker.get("type", "CR.1X"), worker.get("number", 16)
+    least, most = _WORKERS[type]
+    if not least <= number <= most:
+        raise invalid(
+            f"{place}.worker.number", f"{place}.worker.number must be {least} to {most} for {type}."
+        )
+    if worker.get("properties", {}).get("spark"):
+        raise invalid(
+            f"{place}.worker.properties",
+            f"{place}.worker.properties: the embedded engine takes no Spark properties.",
+        )
+    return type, number
+
+
+def check(call: Call, sql: Params, place: str, purpose: Purpose) -> None:
+    """The gate, at the door, aside because parsing is slow. The worker asks again.
+
+    sql: modelled parameters with a queryString; place: what refusals call them
+    """
+    tables = schemas.tables(call.tx, call.collaboration.id)
+
+    def ask() -> None:
+        try:
+            approve(sql["queryString"], sql.get("parameters", {}), tables, purpose)
+        except QueryRefused as refusal:
+            message = f"{refusal.rule}: {refusal.message}"
+            raise ValidationException(
+                message, fields=[(f"{place}.queryString", message)], reason="INVALID_QUERY"
+            ) from refusal
+
+    call.aside(("query", repr((tables, purpose))), ask)
+
+
+def cost(payer: str, worker: str, number: int) -> Cost:
+    """The least that a query on so many workers costs; how long it runs, nobody knows before."""
+    crpu = prices.CRPU_PER_WORKER[worker] * number
+    basis = (
+        f"{number} {worker} workers ({crpu} CRPU) for the minimum of {prices.MINIMUM_QUERY_SECONDS} s; "
+        "a query that takes longer is charged by the second"
+    )
+    return Cost(prices.QUERY_COMPUTE, payer, prices.crpu_milliseconds(worker, number, 0), basis)

@@ -1,0 +1,94 @@
+"""Who receives the result of a protected query, and where: the modelled output configuration, resolved.
+
+A member's own location is the default of its membership, and nobody else's to see. Whether somebody still may
+and can receive is asked at the door and again when the query runs, so the answer lies here, in words that the
+runner may read.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from passbox.state import resources
+from passbox.state.database import Transaction
+
+ABILITY = "CAN_RECEIVE_RESULTS"
+Location = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """One account and its location.
+
+    field:    where the configuration names it, for example `s3` or `distribute.locations[1].member`
+    location: a modelled ProtectedQueryS3OutputConfiguration; None where it has none
+    named:    the runner gave the location itself, so it may read what is wrong with it
+    problem:  why it cannot receive, None where it can
+    """
+
+    field: str
+    account: str
+    location: Location | None
+    named: bool
+    problem: str | None
+
+
+def receivers(
+    tx: Transaction, collaboration: str, runner: str, configuration: Mapping[str, Any]
+) -> list[Receiver]:
+    """Everybody whom a ProtectedQueryOutputConfiguration names; `s3` is the runner itself."""
+    found = []
+    for field, where in _places(configuration):
+        named = field.endswith("s3")
+        account = runner if named else str(where["accountId"])
+        location = where if named else default_location(tx, collaboration, account)
+        problem = _problem(tx, collaboration, account, location)
+        found.append(Receiver(field, account, location, named, problem))
+    return found
+
+
+def default_location(tx: Transaction, collaboration: str, account: str) -> Location | None:
+    """Where a member wants results that nobody else says the place of."""
+    membership = resources.first(
+        tx, "membership", statuses=["ACTIVE"], collaboration=collaboration, account=account
+    )
+    given = {} if membership is None else membership.body.get("defaultResultConfiguration", {})
+    found: Location | None = given.get("outputConfiguration", {}).get("s3")
+    return found
+
+
+def able(tx: Transaction, collaboration: str) -> list[str]:
+    """The active members that may receive results."""
+    rows = resources.find(tx, "member", statuses=["ACTIVE"], collaboration=collaboration)
+    return [row.account for row in rows if ABILITY in row.body["abilities"]]
+
+
+def address(location: Location, query: str) -> str:
+    """`s3://BUCKET/KEYPREFIX/QUERY`: a query's files lie in a folder of their own and replace nothing."""
+    prefix = location.get("keyPrefix", "").rstrip("/")
+    return "/".join(part for part in (f"s3://{location['bucket']}", prefix, query) if part)
+
+
+def _places(configuration: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if "distribute" in configuration:
+        for number, one in enumerate(configuration["distribute"]["locations"]):
+            for kind, where in one.items():
+                yield f"distribute.locations[{number}].{kind}", where
+        return
+    for kind, where in configuration.items():
+        yield kind, where
+
+
+def _problem(tx: Transaction, collaboration: str, account: str, location: Location | None) -> str | None:
+    member = resources.get(tx, "member", f"{collaboration}/{account}")
+    if member is None or member.status != "ACTIVE":
+        return f"{account} is not an active member of the collaboration."
+    if ABILITY not in member.body["abilities"]:
+        having = ", ".join(able(tx, collaboration)) or "no active member"
+        return f"{account} does not have the ability {ABILITY}; {having} may receive results."
+    if location is None:
+        return (
+            f"{account} has no default result configuration; it must give its membership one with "
+            "UpdateMembership (defaultResultConfiguration) first."
+        )
+    return None
