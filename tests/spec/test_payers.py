@@ -111,6 +111,32 @@ def test_other_cost_types_do_not_matter(case: Case) -> None:
             assert possible == default
 
 
+def changes() -> list[Any]:
+    """Every row of the document about what is accepted after a change, for each of its cost types."""
+    found: list[Any] = []
+    for number, line in enumerate(Path(__file__).with_name("payers.md").read_text().splitlines(), start=1):
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) == 4 and cells[0] not in ("members", "---"):
+            for short in COST_TYPES if cells[1] == "all" else cells[1].split():
+                found.append(pytest.param(*cells, COST_TYPES[short], id=f"line {number} {short}"))
+    return found
+
+
+@pytest.mark.parametrize(("texts", "_all", "change", "says", "cost_type"), changes())
+def test_what_is_accepted_after_a_change(
+    texts: str, _all: str, change: str, says: str, cost_type: str
+) -> None:
+    members = [member(text, cost_type) for text in texts.split(", ")]
+    before = {one: payers.responsible(members[0].accepted, one) for one in COST_TYPES.values()}
+    after = payers.acceptance(members, members[0].account, {cost_type: change == "named"})
+    if says == "as before":
+        assert after is None or after == before
+        return
+    expected = {"FALSE": False, "nothing": None}[says]
+    assert (after or before) == {**before, cost_type: expected}
+    assert payers.responsible(payers.configuration(after or before), cost_type) is expected
+
+
 def test_the_sections_are_the_rows_of_the_docstring() -> None:
     rows = re.findall(r"^\| (.+?) +\| (.+?) +\| .+\|$", payers.__doc__ or "", re.MULTILINE)
     assert rows[0] == ("request names", "C")

@@ -54,12 +54,14 @@ _RUNNER = _rule(Subject.MEMBERSHIP, Relation.RUNNER)
 _NAMED = _rule(Subject.COLLABORATION, Relation.INVITED, Relation.MEMBER, Relation.CREATOR)
 _MEMBER = _rule(Subject.COLLABORATION, Relation.MEMBER)
 _CREATOR = _rule(Subject.COLLABORATION, Relation.CREATOR)
+_PARTY = _rule(Subject.COLLABORATION, Relation.MEMBER, Relation.CREATOR)  # its creator need not have joined
 
 _CLEANROOMS = {
     _ACCOUNT: "CreateCollaboration ListCollaborations ListMemberships CreateConfiguredTable "
     "ListConfiguredTables",
     _NAMED: "GetCollaboration ListMembers CreateMembership",
-    _CREATOR: "UpdateCollaboration DeleteCollaboration DeleteMember",
+    _CREATOR: "UpdateCollaboration DeleteCollaboration DeleteMember CreateCollaborationChangeRequest",
+    _PARTY: "GetCollaborationChangeRequest ListCollaborationChangeRequests UpdateCollaborationChangeRequest",
     _MEMBER: "ListSchemas GetSchema BatchGetSchema GetSchemaAnalysisRule BatchGetSchemaAnalysisRule",
     _OWN: "GetMembership DeleteMembership GetConfiguredTableAssociation ListConfiguredTableAssociations "
     "DeleteConfiguredTableAssociation GetConfiguredTableAssociationAnalysisRule "

@@ -1,9 +1,12 @@
 """Who pays: candidates, acceptance, and the choice at submission, in one function with one decision table.
 
 C = members whose side of the collaboration says isResponsible for the cost type, those who are gone left out
-unless nobody else is left. Where nobody was ever named, the runner, except for synthetic data, which nobody
-pays by default. The runner is always a candidate for jobs.
+unless nobody else is left. Where nobody is named, the runner, except for synthetic data, which nobody pays by
+default. The runner is always a candidate for jobs.
 E = those of C who are active and whose own membership accepts (the runner accepts by default).
+
+A committed change request names candidates and withdraws them. Nobody accepts by being named after it has
+joined, the runner neither; whoever is withdrawn has accepted nothing any more (`acceptance`).
 
 | request names | C         | result                                              |
 |---------------|-----------|-----------------------------------------------------|
@@ -12,7 +15,7 @@ E = those of C who are active and whose own membership accepts (the runner accep
 | nobody        | several   | refused: name one of the candidates                 |
 | nobody        | none      | refused: nobody pays for this                       |
 | one in E      | any       | that one                                            |
-| one in C, not in E | any  | refused: has not joined or has declined             |
+| one in C, not in E | any  | refused: has not joined or does not accept          |
 | anyone else   | any       | refused: no candidate                               |
 
 Pure: knows members, not where they are stored.
@@ -23,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from passbox.errors import ValidationException
-from passbox.ledger.prices import JOB_COMPUTE, SYNTHETIC_DATA
+from passbox.ledger.prices import COST_TYPES, JOB_COMPUTE, SYNTHETIC_DATA
 
 LABELS = {
     "queryCompute": "query compute",
@@ -60,6 +63,19 @@ def responsible(configuration: Mapping[str, Any] | None, cost_type: str) -> bool
     return bool(found["isResponsible"])
 
 
+def configuration(said: Mapping[str, bool | None]) -> dict[str, Any]:
+    """The (Membership)PaymentConfiguration that says this for cost types: `responsible`, backwards."""
+    output: dict[str, Any] = {}
+    for cost_type, value in said.items():
+        holder = output
+        *path, last = cost_type.split(".")
+        if value is not None:
+            for key in path:
+                holder = holder.setdefault(key, {})
+            holder[last] = {"isResponsible": value}
+    return output
+
+
 def candidates(members: Sequence[Member], cost_type: str) -> list[Member]:
     """C of the decision table, in the members' order."""
     named = [member for member in members if responsible(member.configured, cost_type)]
@@ -77,6 +93,25 @@ def effective(member: Member, cost_type: str) -> bool:
     return member.active and (accepted is True or (accepted is None and member.runner))
 
 
+def acceptance(
+    members: Sequence[Member], account: str, flips: Mapping[str, bool]
+) -> dict[str, bool | None] | None:
+    """What an active member accepts once it is named for cost types (TRUE) or withdrawn from them (FALSE).
+
+    Named for what it could not be asked for before: nothing, until it says so. Withdrawn: what it said in
+    favour is void; the runner, should it pay by default then, accepts by default. None: all stays as it was.
+    """
+    own = next(member for member in members if member.account == account)
+    before = {cost_type: responsible(own.accepted, cost_type) for cost_type in COST_TYPES}
+    after = dict(before)
+    for cost_type, named in flips.items():
+        if not named and before[cost_type]:
+            after[cost_type] = None
+        elif named and own not in candidates(members, cost_type):
+            after[cost_type] = False
+    return after if after != before else None
+
+
 def resolve(members: Sequence[Member], cost_type: str, field: str, named: str | None) -> str:
     """The account that pays, or a ValidationException that names field, value, candidates and next step."""
     possible = candidates(members, cost_type)
@@ -87,7 +122,7 @@ def resolve(members: Sequence[Member], cost_type: str, field: str, named: str | 
             raise _refused(
                 field,
                 f"{field} cannot be resolved: no member of the collaboration is configured to pay for "
-                f"{label}. The collaboration's creator can configure one.",
+                f"{label}. The collaboration's creator can add one with CreateCollaborationChangeRequest.",
             )
         if len(possible) > 1:
             raise _refused(
@@ -102,14 +137,19 @@ def resolve(members: Sequence[Member], cost_type: str, field: str, named: str | 
             raise _refused(
                 field,
                 f"{field} {named} is not a payer candidate for {label}; the candidates are: {listing}. "
-                "Candidates are named when the collaboration is created.",
+                "Candidates are named when the collaboration is created; its creator can add one later with "
+                "CreateCollaborationChangeRequest.",
             )
         chosen = matching[0]
     if not effective(chosen, cost_type):
         if chosen.gone:
-            reason, mend = "has left the collaboration", "Nobody else was named to pay for it"
+            reason = "has left the collaboration"
+            mend = (
+                "Nobody else was named to pay for it; the collaboration's creator can add a candidate with "
+                "CreateCollaborationChangeRequest"
+            )
         elif chosen.active:
-            reason, mend = "has declined to pay", "It can accept with UpdateMembership"
+            reason, mend = "does not accept to pay", "It can accept with UpdateMembership"
         else:
             reason, mend = "is not an active member", "It can join, and accept, with CreateMembership"
         others = len(possible) > 1

@@ -2,6 +2,7 @@
 
 from passbox.operations import (
     collaboration,
+    collaboration_change_request,
     configured_model_algorithm,
     configured_model_algorithm_association,
     configured_table,
@@ -26,6 +27,7 @@ from passbox.operations.registry import OPERATIONS, reads_only
 __all__ = [
     "OPERATIONS",
     "collaboration",
+    "collaboration_change_request",
     "configured_model_algorithm",
     "configured_model_algorithm_association",
     "configured_table",

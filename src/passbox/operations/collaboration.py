@@ -4,16 +4,12 @@ from typing import Any
 
 from passbox import names
 from passbox.access.call import Call, invalid
-from passbox.errors import ServiceQuotaExceededException
-from passbox.ledger.payers import responsible
-from passbox.operations.member import add_member
+from passbox.operations.member import add_member, check_runner_of_jobs, hold_members
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.submission import end_work
 from passbox.operations.tags import check_tags
 from passbox.state import resources
 from passbox.state.resources import Resource
-
-QUOTA_INVITED = 5  # members beside the creator, AWS's default
 
 
 def record(call: Call, collaboration: Resource) -> Output:
@@ -82,12 +78,7 @@ def create_collaboration(call: Call, params: Params) -> Output:
 
 
 def _check_members(named: list[dict[str, Any]]) -> None:
-    if len(named) - 1 > QUOTA_INVITED:
-        raise ServiceQuotaExceededException(
-            f"A collaboration can have {QUOTA_INVITED} members beside its creator, not {len(named) - 1}.",
-            quota_name="Members per collaboration",
-            quota_value=QUOTA_INVITED,
-        )
+    hold_members(len(named) - 1)
     accounts = [member["accountId"] for member in named]
     twice = sorted({account for account in accounts if accounts.count(account) > 1})
     if twice:
@@ -102,12 +93,9 @@ def _check_members(named: list[dict[str, Any]]) -> None:
                 "members",
                 f"CAN_RUN_JOB of {member['accountId']} must go to the member with CAN_QUERY, {runners[0]}.",
             )
-        refuses = responsible(member.get("paymentConfiguration"), "jobCompute") is False
-        if refuses and "CAN_RUN_JOB" in member["memberAbilities"]:
-            raise invalid(
-                "paymentConfiguration.jobCompute",
-                f"isResponsible must not be FALSE for {member['accountId']}, who can run queries and jobs.",
-            )
+        payment = member.get("paymentConfiguration")
+        field = "paymentConfiguration.jobCompute"
+        check_runner_of_jobs(member["accountId"], member["memberAbilities"], payment, field)
 
 
 @operation("cleanrooms.GetCollaboration")

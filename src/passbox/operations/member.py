@@ -3,19 +3,40 @@
 A member's row belongs to the collaboration; the membership is the member's own resource.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from passbox.access.call import Call, invalid
 from passbox.access.fetch import missing
-from passbox.errors import ConflictException
-from passbox.ledger.payers import Member, candidates
-from passbox.ledger.prices import COST_TYPES
+from passbox.errors import ConflictException, ServiceQuotaExceededException
+from passbox.ledger.payers import Member, candidates, configuration, responsible
+from passbox.ledger.prices import COST_TYPES, JOB_COMPUTE
+from passbox.operations.approvals import wait_no_longer
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.submission import end_work
 from passbox.state import resources
 from passbox.state.database import Transaction
 from passbox.state.resources import Resource
+
+QUOTA_INVITED = 5  # members beside the creator, AWS's default
+
+
+def hold_members(number: int) -> None:
+    """Refuses more members beside the creator than a collaboration can have."""
+    if number > QUOTA_INVITED:
+        raise ServiceQuotaExceededException(
+            f"A collaboration can have {QUOTA_INVITED} members beside its creator, not {number}.",
+            quota_name="Members per collaboration",
+            quota_value=QUOTA_INVITED,
+        )
+
+
+def check_runner_of_jobs(
+    account: str, abilities: Iterable[str], payment: Mapping[str, Any] | None, field: str
+) -> None:
+    """Refuses to release the member who can run queries and jobs from paying for jobs."""
+    if "CAN_RUN_JOB" in abilities and responsible(payment, JOB_COMPUTE) is False:
+        raise invalid(field, f"isResponsible must not be FALSE for {account}, who can run queries and jobs.")
 
 
 def add_member(tx: Transaction, collaboration: Resource, named: Mapping[str, Any], now: float) -> None:
@@ -64,18 +85,12 @@ def paying_members(tx: Transaction, collaboration: str) -> list[Member]:
 
 def payment_of(members: list[Member], account: str) -> Output:
     """The collaboration's PaymentConfiguration for one member, with the defaults spelled out."""
-    responsible = {
-        cost_type: any(member.account == account for member in candidates(members, cost_type))
-        for cost_type in COST_TYPES
-    }
-    output: Output = {}
-    for cost_type, is_responsible in responsible.items():
-        holder = output
-        *path, last = cost_type.split(".")
-        for key in path:
-            holder = holder.setdefault(key, {})
-        holder[last] = {"isResponsible": is_responsible}
-    return output
+    return configuration(
+        {
+            cost_type: any(member.account == account for member in candidates(members, cost_type))
+            for cost_type in COST_TYPES
+        }
+    )
 
 
 @operation("cleanrooms.ListMembers")
@@ -118,3 +133,4 @@ def delete_member(call: Call, params: Params) -> None:
     # what the collaboration is called from now on is no longer for it to see
     name = call.collaboration.name
     resources.change(call.tx, member, status="REMOVED", body={"collaborationName": name})
+    wait_no_longer(call.tx, call.collaboration.id, account)

@@ -5,8 +5,9 @@ from typing import Any
 from passbox import names
 from passbox.access.call import Call, invalid
 from passbox.errors import ConflictException
-from passbox.ledger.payers import LABELS, Member, candidates, effective, responsible
+from passbox.ledger.payers import LABELS, Member, candidates, configuration, effective, responsible
 from passbox.ledger.prices import COST_TYPES, SYNTHETIC_DATA
+from passbox.operations.approvals import wait_no_longer
 from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.submission import IN_PROGRESS, end_work
@@ -49,17 +50,15 @@ def record(call: Call, membership: Resource, members: list[Member] | None = None
 
 
 def _accepted(members: list[Member], membership: Resource) -> Output:
+    """While it is active TRUE is only what it is a candidate for: others may have displaced a default."""
     own = next((member for member in members if member.account == membership.account), None)
-    output: Output = {}
+    output: dict[str, bool | None] = {}
     for cost_type in COST_TYPES:
         stored = responsible(membership.body["paymentConfiguration"], cost_type)
-        pays = own is not None and own in candidates(members, cost_type) and effective(own, cost_type)
-        holder = output
-        *path, last = cost_type.split(".")
-        for key in path:
-            holder = holder.setdefault(key, {})
-        holder[last] = {"isResponsible": pays if stored is None else stored}
-    return output
+        candidate = own is not None and own in candidates(members, cost_type)
+        pays = own is not None and candidate and effective(own, cost_type)
+        output[cost_type] = bool(stored) if membership.status != "ACTIVE" else pays
+    return configuration(output)
 
 
 def _check_acceptance(
@@ -199,4 +198,5 @@ def delete_membership(call: Call, params: Params) -> None:
     end_work(call.tx, membership)
     if call.member.status == "ACTIVE":
         resources.change(call.tx, call.member, status="LEFT")
+        wait_no_longer(call.tx, call.collaboration.id, call.account)
     resources.remove(call.tx, membership)
