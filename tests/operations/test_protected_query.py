@@ -278,6 +278,30 @@ def test_a_payer_by_default(room: Room) -> None:
     refuses(desk, "has not joined|has declined|must be an active member")
 
 
+def test_an_estimate_is_what_is_reserved(room: Room) -> None:
+    desk = Desk(room, {"runner": pays(query=True), "partner": pays(query=True)})
+    payer = desk.accounts["partner"]
+    request = {key: value for key, value in desk.request(**{PAYER: payer}).items() if key not in desk.own()}
+    [cost] = room.passbox(desk.accounts["runner"]).estimate_cost(
+        **desk.own(), operation="StartProtectedQuery", parameters=request
+    )["costs"]
+    assert (cost["payerAccountId"], cost["quantityMilliUnits"]) == (payer, LEAST)
+    assert desk.entries() == []
+    desk.start(**{PAYER: payer})
+    assert desk.entries() == [("reserve", "partner", LEAST)]
+
+
+def test_a_payers_cap_holds(room: Room) -> None:
+    desk = Desk(room, {"partner": pays(query=True)})
+    desk.room.passbox(desk.accounts["partner"]).put_spend_cap(
+        **desk.own("partner"), costType="QUERY_COMPUTE", period="MONTH", limitMicroDollars=1_500_000
+    )
+    desk.start()  # $1.07 reserved
+    with pytest.raises(desk.client().exceptions.ServiceQuotaExceededException, match="cap"):
+        desk.start()
+    assert [kind for kind, _, _ in desk.entries()] == ["reserve"]
+
+
 def test_the_quota(tmp_path: Path) -> None:
     with limited(tmp_path, protected_queries_per_membership=1) as room:
         desk = Desk(room)
