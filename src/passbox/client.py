@@ -210,7 +210,11 @@ def rates(client: Any, as_json: bool) -> None:
 @click.argument("operation")
 @_membership
 @click.option(
-    "--request", required=True, type=click.File(), metavar="FILE.json", help="The request; - reads it."
+    "--request",
+    required=True,
+    type=click.File(),
+    metavar="FILE.json",
+    help="The request; - is standard input.",
 )
 @_client
 def estimate(client: Any, operation: str, membership: str, request: TextIO, as_json: bool) -> None:

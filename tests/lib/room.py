@@ -49,6 +49,10 @@ class Room:
         """Several new accounts."""
         return [self.account() for _ in range(number)]
 
+    def key(self, account: str) -> tuple[str, str]:
+        """The id and the secret of an account's access key."""
+        return self._keys[account]
+
     def client(self, service: str, account: str) -> Any:
         """A stock boto3 client of an account."""
         place = service, account

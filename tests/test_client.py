@@ -1,0 +1,216 @@
+"""`passbox payer` as a payer runs it: in a process of its own, with credentials from the usual AWS places."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib.room import Room, pays, running
+from lib.workshop import RECORDS, Workshop, work
+from passbox import client, names, printing
+
+COST = f"${RECORDS * 10 / 1_000_000:.6f}"
+
+
+class Shop(Workshop):
+    """The owner pays for training; a channel is there to train on."""
+
+    def __init__(self, room: Room, home: Path) -> None:
+        super().__init__(room, {"owner": pays(training=True), "runner": pays(query=True)})
+        self.home = home
+        self.visits = self.active_channel()
+
+    def run(self, *arguments: str, party: str = "owner", status: int = 0, **environment: str) -> str:
+        """Standard output, or standard error where the command fails."""
+        id, secret = self.room.key(self.account(party))
+        found = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "AWS_ACCESS_KEY_ID": id,
+            "AWS_SECRET_ACCESS_KEY": secret,
+            "AWS_ENDPOINT_URL_PASSBOX": self.room.address,
+            **environment,
+        }
+        command = [sys.executable, "-m", "passbox", "payer", *arguments]
+        environment = {name: value for name, value in found.items() if value}
+        ran = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert ran.returncode == status, ran.stderr
+        assert "Traceback" not in ran.stderr
+        return ran.stdout if status == 0 else ran.stderr
+
+    def json(self, *arguments: str, **more: Any) -> Any:
+        return json.loads(self.run(*arguments, "--json", **more))
+
+    def fails(self, *arguments: str, status: int = 1, **more: Any) -> str:
+        """The one line of the failure."""
+        told = self.run(*arguments, status=status, **more)
+        assert status != 1 or (told.count("\n") == 1 and told.startswith("passbox: ")), told
+        return told
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    home = tmp_path_factory.mktemp("home")
+    with running(home) as room:
+        yield Shop(room, tmp_path_factory.mktemp("empty"))
+
+
+def month() -> str:
+    return names.month(names.now())
+
+
+def cap(shop: Shop, *more: str) -> list[str]:
+    return ["--membership", shop.memberships["owner"], "--cost-type", "model-training", *more]
+
+
+def test_caps(shop: Shop) -> None:
+    own = ["--membership", shop.memberships["owner"]]
+    assert "No caps" in shop.run("cap", "list", *own)
+    told = shop.run("cap", "put", *cap(shop, "--period", "month", "--limit", "25.00"))
+    assert "$25.000000" in told
+    assert "MODEL_TRAINING" in told
+    [listed] = shop.json("cap", "list", *own)["spendCaps"]
+    assert (listed["limitMicroDollars"], listed["period"]) == (25_000_000, "MONTH")
+    made = shop.json("cap", "put", *cap(shop, "--period", "LIFETIME", "--limit", "0.000001"))["spendCap"]
+    assert made["limitMicroDollars"] == 1
+    assert shop.json("cap", "delete", *cap(shop, "--period", "lifetime"))["deleted"] is True
+    assert "lifted" in shop.run("cap", "delete", *cap(shop, "--period", "month"))
+    gone = shop.fails("cap", "delete", *cap(shop, "--period", "month"))
+    assert "ResourceNotFoundException: The spend cap MODEL_TRAINING/MONTH was not found." in gone
+
+
+@pytest.mark.parametrize("limit", ["-1", "abc", "0.0000001", "inf", "nan", "1000000001", ""])
+def test_a_limit_that_is_no_amount(shop: Shop, limit: str) -> None:
+    asked = cap(shop, "--period", "month", f"--limit={limit}")
+    assert "for example 25.00" in shop.fails("cap", "put", *asked, status=2)
+
+
+def test_what_the_room_does_not_know_it_says_itself(shop: Shop) -> None:
+    told = shop.fails(
+        "cap", "put", "--membership", shop.memberships["owner"], "--cost-type", "coffee",
+        "--period", "month", "--limit", "1",
+    )  # fmt: skip
+    assert "enum value set: [QUERY_COMPUTE" in told
+    assert "'/month'" in shop.fails("statement", "--month", "november")
+    assert "was not found" in shop.fails(
+        "cap", "list", "--membership", "00000000-0000-4000-8000-000000000000"
+    )
+
+
+def test_statement_charges_and_rates(shop: Shop) -> None:
+    assert "pays nothing in 2020-01" in shop.run("statement", "--month", "2020-01")
+    assert "You pay no charges in 2020-01" in shop.run("charges", "--month", "2020-01")
+    shop.active_model(shop.visits, "paid")
+    told = shop.run("statement", "--month", month())
+    assert "250.000 records trained" in told
+    assert f"{month()}: {COST}, $0.000000 reserved; not final yet." in told
+    found = shop.json("statement", "--month", month())
+    assert (found["totalMicroDollars"], found["isFinal"]) == (RECORDS * 10, False)
+    assert "ResponseMetadata" not in found
+    told = shop.run("charges", "--month", month())
+    assert "CHARGE" in told
+    assert COST in told
+    [charge] = shop.json("charges", "--month", month(), "--collaboration", shop.id)["charges"]
+    assert charge["submitterAccountId"] == shop.account("runner")
+    assert charge["chargeTime"].startswith(month())
+    assert "$0.010000 for 1,000 records trained" in shop.run("rates")
+    assert len(shop.json("rates")["rates"]) == 5
+
+
+def test_an_estimate(shop: Shop, tmp_path: Path) -> None:
+    work(shop.room)
+    request = tmp_path / "request.json"
+    request.write_text(json.dumps(shop.model_request(shop.visits, "estimated")))
+    own = ["--membership", shop.memberships["runner"], "--request", str(request)]
+    told = shop.run("estimate", "CreateTrainedModel", *own, party="runner")
+    assert f"Estimated {COST}; nothing was submitted." in told
+    assert shop.account("owner") in told
+    found = shop.json("estimate", "CreateTrainedModel", *own, party="runner")
+    assert found["totalMicroDollars"] == RECORDS * 10
+    assert "enum value set" in shop.fails("estimate", "Nothing", *own, party="runner")
+    request.write_text("{")
+    assert "is not JSON" in shop.fails("estimate", "CreateTrainedModel", *own, party="runner")
+    request.write_text("[1]")
+    assert "must be a JSON object" in shop.fails("estimate", "CreateTrainedModel", *own, party="runner")
+
+
+def test_the_endpoint_and_the_region_are_options_too(shop: Shop) -> None:
+    nowhere = "http://127.0.0.1:1"
+    given = ["--endpoint", shop.room.address, "--region", "us-east-1"]
+    shop.run("rates", *given, AWS_ENDPOINT_URL_PASSBOX=nowhere, AWS_DEFAULT_REGION="eu-west-1")
+    told = shop.fails("rates", AWS_DEFAULT_REGION="eu-west-1")
+    assert "InvalidSignatureException" in told
+    assert "--region" in told
+
+
+def test_a_room_that_is_not_there(shop: Shop) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    told = shop.fails("rates", "--endpoint", f"http://127.0.0.1:{port}")
+    assert f"Nothing answers at http://127.0.0.1:{port}" in told
+    assert "Start the room with `passbox serve`" in told
+    assert "endpoint looks like" in shop.fails("rates", "--endpoint", "not a url")
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "There are no credentials."),
+        ({"AWS_SECRET_ACCESS_KEY": ""}, "There are no credentials."),
+        ({"AWS_ACCESS_KEY_ID": "AKIDNOBODY"}, "Check AWS_ACCESS_KEY_ID"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "Check AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_PROFILE": "nobody"}, "nobody"),
+    ],
+)
+def test_credentials_that_do_not_do(shop: Shop, environment: dict[str, str], words: str) -> None:
+    environment = {"AWS_EC2_METADATA_DISABLED": "true", **environment}
+    assert words in shop.fails("rates", **environment)
+
+
+def test_credentials_of_a_profile(shop: Shop) -> None:
+    id, secret = shop.room.key(shop.account("owner"))
+    folder = shop.home / ".aws"
+    folder.mkdir()
+    (folder / "credentials").write_text(
+        f"[payer]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n"
+    )
+    no_keys = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    assert shop.json("rates", AWS_PROFILE="payer", **no_keys)["rates"]
+
+
+@pytest.mark.parametrize(
+    ("micro", "text"),
+    [
+        (0, "$0.000000"),
+        (1, "$0.000001"),
+        (-2500, "-$0.002500"),
+        (10**15, "$1,000,000,000.000000"),
+        (1_234_567_890_123, "$1,234,567.890123"),
+    ],
+)
+def test_money_to_the_last_digit(micro: int, text: str) -> None:
+    assert printing.dollars(micro) == text
+
+
+@pytest.mark.parametrize(("milli", "text"), [(0, "0.000 a"), (1_234_567, "1,234.567 a"), (-1, "-0.001 a")])
+def test_quantities_to_the_last_digit(milli: int, text: str) -> None:
+    assert printing.units(milli, "a") == text
+
+
+def test_the_commands_know_nothing_of_the_house() -> None:
+    code = (
+        f"import sys; import {client.__name__}; "
+        "print([name for name in sys.modules if name.startswith('passbox.')])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert sorted(json.loads(ran.stdout.replace("'", '"'))) == [
+        "passbox.client", "passbox.errors", "passbox.printing", "passbox.settings",
+    ]  # fmt: skip
