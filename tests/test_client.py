@@ -157,6 +157,8 @@ def test_a_room_that_is_not_there(shop: Shop) -> None:
     told = shop.fails("rates", "--endpoint", f"http://127.0.0.1:{port}")
     assert f"Nothing answers at http://127.0.0.1:{port}" in told
     assert "Start the room with `passbox serve`" in told
+    plain = shop.room.address.replace("http:", "https:")
+    assert "AWS_CA_BUNDLE" in shop.fails("rates", "--endpoint", plain)
     assert "endpoint looks like" in shop.fails("rates", "--endpoint", "not a url")
 
 

@@ -36,7 +36,7 @@ def _client(command: Callable[..., None]) -> Callable[..., None]:
 
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs."),
-        click.option("--region", help="The room's region. Default: as AWS clients find it, else the room's."),
+        click.option("--region", help="The room's region. Default: what AWS clients find, else us-east-1."),
         click.option(
             "--endpoint",
             metavar="URL",
@@ -80,6 +80,10 @@ def _told() -> Iterator[None]:
         raise Misconfigured(
             "There are no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to the pair that "
             "`passbox account create` printed, or name a profile in AWS_PROFILE."
+        ) from None
+    except exceptions.SSLError as error:
+        raise Misconfigured(
+            " ".join(f"{error} Name its authority's file in AWS_CA_BUNDLE, or use http://.".split())
         ) from None
     except exceptions.ConnectionError as error:
         where = error.kwargs.get("endpoint_url", "the endpoint")
@@ -218,7 +222,11 @@ def rates(client: Any, as_json: bool) -> None:
 )
 @_client
 def estimate(client: Any, operation: str, membership: str, request: TextIO, as_json: bool) -> None:
-    """Say what a request of OPERATION, for example CreateTrainedModel, would reserve; submit nothing."""
+    """Say what a request would reserve; submit nothing.
+
+    OPERATION is what would be called: CreateMLInputChannel, CreateTrainedModel, StartTrainedModelInferenceJob
+    or StartProtectedQuery.
+    """
     try:
         parameters = json.load(request)
     except ValueError as error:

@@ -36,7 +36,7 @@ def new_id() -> str:
 
 def new_job_id() -> str:
     """A UUID of version 7: random after its milliseconds, so that an index over jobs and transfers grows at
-    its end and what is committed together lies together. Only a job's own submitter sees it.
+    its end and what is committed together lies together. Only its submitter and who pays for it see it.
     """
     chance = int.from_bytes(secrets.token_bytes(10))
     last = 1 << 63 | chance & (1 << 62) - 1
