@@ -224,8 +224,11 @@ class Scene:
 def test_every_transition(room: Room, row: str) -> None:
     whos = TRANSITIONS.split("\n")[1].split()[2:]
     state, action, *results = row.split()
+    unchanged = Scene(room, state, late=False)
     for who, expected in zip(whos, results, strict=True):
-        scene = Scene(room, state, late=who == "late")
+        # who is refused leaves the scene as it was
+        fresh = who == "late" or expected not in CODES
+        scene = Scene(room, state, late=who == "late") if fresh else unchanged
         if expected not in CODES:
             answer = scene.team.act(scene.who[who], scene.request, action)
             assert answer["status"] == expected
@@ -289,7 +292,7 @@ def test_life(room: Room) -> None:
     after = team.room.cleanrooms(other).get_collaboration(**team.whole())["collaboration"]
     assert after["autoApprovedChangeTypes"] == ["ADD_MEMBER"]
     assert after["updateTime"] >= done["createTime"]
-    assert after["updateTime"] > before["updateTime"] or after["updateTime"] >= voted["updateTime"]
+    assert after["updateTime"] > before["updateTime"]
     [listed] = team.room.cleanrooms(one).list_collaborations()["collaborationList"]
     assert listed["updateTime"] == after["updateTime"]
 
