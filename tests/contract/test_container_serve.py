@@ -65,7 +65,7 @@ def test_a_round_trip(room):
     [request] = asked(result)
     assert request["body"] == CSV
     assert request["headers"]["Content-Type"] == request["headers"]["Accept"] == "text/csv"
-    assert result.charges == {MODEL_INFERENCE: prices.records(MODEL_INFERENCE, 3)}
+    assert result.measured == {MODEL_INFERENCE: 3 * prices.MILLI}
     assert result.fields["usage"]["records"] == 3
     assert result.fields["isolation"] == "sealed"
     assert result.fields["inferenceContainerImageDigest"].startswith("sha256:")
@@ -380,7 +380,7 @@ def test_an_export(room, kind):
     assert delivery.account == RECEIVER
     assert delivery.uri == f"s3://results/some/prefix/room/late%20arrivals/{RUNNER}/take%20it"
     assert list(delivery.files) == [f"{kind.lower()}.tar.gz"]
-    assert not result.charges
+    assert not result.measured
     [address] = room.objects.deliver(delivery.account, delivery.uri, delivery.files)
     assert address == f"{delivery.uri}/{kind.lower()}.tar.gz"
 

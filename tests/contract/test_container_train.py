@@ -127,7 +127,7 @@ def test_a_finished_training(room):
     for archive, names in (("model", ["weights"]), ("output", ["report"])):
         with tarfile.open(result.kept / f"{archive}.tar.gz") as tar:
             assert tar.getnames() == names
-    assert result.charges == {MODEL_TRAINING: prices.records(MODEL_TRAINING, 3)}
+    assert result.measured == {MODEL_TRAINING: 3 * prices.MILLI}
     assert result.fields["trainingContainerImageDigest"].startswith("sha256:")
     assert result.fields["isolation"] == "sealed"
     assert result.fields["usage"]["records"] == 3
