@@ -18,7 +18,7 @@ import click
 from passbox import client, models_path
 from passbox.errors import PassboxError
 from passbox.names import ACCOUNT, MONTH
-from passbox.printing import print_json, show
+from passbox.printing import dollars, print_json, show
 from passbox.settings import Settings, default_home, default_region
 
 
@@ -305,8 +305,8 @@ def ledger_show(home: Path, as_json: bool, month: str | None, payer: str | None)
         {
             **asdict(line),
             "quantity": f"{line.quantity / 1000:,.3f} {line.unit}",
-            **{name: statements.dollars(getattr(line, name)) for name in ("charged", "posted", "reserved")},
-            "refunded": statements.dollars(line.refunded) if line.refunded else "",
+            **{name: dollars(getattr(line, name)) for name in ("charged", "posted", "reserved")},
+            "refunded": dollars(line.refunded) if line.refunded else "",
         }
         for line in lines
     ]
@@ -316,7 +316,7 @@ def ledger_show(home: Path, as_json: bool, month: str | None, payer: str | None)
     ]  # fmt: skip
     show(rows, columns, empty="Nothing has been charged yet.")
     if lines:
-        total = statements.dollars(sum(line.posted for line in lines))
+        total = dollars(sum(line.posted for line in lines))
         click.echo(
             f"Total posted {total}; debits and credits are equal (`passbox ledger check` replays the book)."
         )
@@ -328,7 +328,6 @@ def ledger_show(home: Path, as_json: bool, month: str | None, payer: str | None)
 @click.option("--payer", metavar="ACCOUNT", help="One payer only.")
 def ledger_transfers(home: Path, as_json: bool, month: str | None, payer: str | None) -> None:
     """Show the book itself: every transfer, in its order."""
-    from passbox.ledger import statements
     from passbox.state import transfers
 
     with _database(home).read() as tx:
@@ -341,7 +340,7 @@ def ledger_transfers(home: Path, as_json: bool, month: str | None, payer: str | 
         print_json(rows)
         return
     for row in rows:
-        row["at"], row["amount"] = _when(row["at"]), statements.dollars(row["amount"])
+        row["at"], row["amount"] = _when(row["at"]), dollars(row["amount"])
     show(rows, ["at", "kind", "amount", "debit", "credit", "id"], empty="The book is empty.")
 
 

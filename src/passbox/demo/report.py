@@ -10,6 +10,7 @@ from rich.table import Table
 
 from passbox.demo.stage import AIRLINE, PARTIES, Stage
 from passbox.ledger import book, statements
+from passbox.printing import dollars
 from passbox.state.database import Database
 
 
@@ -89,9 +90,7 @@ def show(report: dict[str, Any]) -> None:
             if party[key]
         ]
         sees += [Path(path).name for path in party["received"]]
-        paid = [
-            f"{cost.split('.')[-1]} {statements.dollars(amount)}" for cost, amount in party["paid"].items()
-        ]
+        paid = [f"{cost.split('.')[-1]} {dollars(amount)}" for cost, amount in party["paid"].items()]
         table.add_row(
             f"{party['name']}\n{account}",
             ", ".join(party["tables"]) or "none",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from passbox import names
-from passbox.ledger.prices import MEASURES, MICRO, MONEY
+from passbox.ledger.prices import MEASURES, MONEY
 from passbox.state import transfers
 from passbox.state.database import Transaction
 from passbox.state.transfers import Entry
@@ -167,9 +167,3 @@ def _charge(entry: Entry) -> Charge:
         started=entry.submitted,
         at=transfer.at,
     )
-
-
-def dollars(micro: int) -> str:
-    """Micro-dollars as people write them, to the last digit."""
-    sign = "-" if micro < 0 else ""
-    return f"{sign}${abs(micro) // MICRO:,}.{abs(micro) % MICRO:06d}"
