@@ -2,7 +2,7 @@
 
 import pytest
 
-from passbox.analysis import ApprovedPlan, Column, Purpose, Table, approve
+from passbox.analysis import ApprovedPlan, Column, Parameter, Purpose, Table, approve
 from passbox.errors import QueryRefused
 from spec.spec_text import Case, cases
 
@@ -71,7 +71,7 @@ def test_the_text_that_runs(query: str, sql: str) -> None:
 def test_parameters_stay_placeholders() -> None:
     plan = _approve("SELECT a FROM t WHERE b = :name", name="' OR 1=1 --")
     assert plan.sql.endswith("WHERE `t`.`b` = :name")
-    assert plan.parameters == {"name": "' OR 1=1 --"}
+    assert plan.parameters == {"name": Parameter("string", "' OR 1=1 --")}
 
 
 def test_a_table_that_is_only_counted_still_gets_a_column() -> None:

@@ -4,18 +4,29 @@ rule and the column. Pure: no state, no backends, no clock, no sockets.
 
 from collections.abc import Mapping
 
-from passbox.analysis.plan import ApprovedPlan, Column, Purpose, RuleType, Table
+from passbox.analysis.plan import ApprovedPlan, Column, Parameter, Purpose, RuleType, Table, Text
 
-__all__ = ["ApprovedPlan", "Column", "Purpose", "RuleType", "Table", "approve"]
+__all__ = [
+    "ApprovedPlan",
+    "Column",
+    "Parameter",
+    "Purpose",
+    "RuleType",
+    "Table",
+    "Text",
+    "approve",
+    "read",
+]
 
 
 def approve(
-    query: str, parameters: Mapping[str, str], tables: Mapping[str, Table], purpose: Purpose
+    query: str, parameters: Mapping[str, str | Parameter], tables: Mapping[str, Table], purpose: Purpose
 ) -> ApprovedPlan:
     """Approve one Spark SQL query, or refuse it.
 
     query:      the text as a member wrote it, at most 500,000 characters
-    parameters: name → value for every `:name` in the text and no other; values are never put into the text
+    parameters: name → value for every `:name` in the text and no other, a text or a typed one; values are
+                never put into the text
     tables:     the collaboration's tables by association name
     purpose:    who asks, from which template, and what the result is for
 
@@ -25,3 +36,13 @@ def approve(
     from passbox.analysis import gate  # sqlglot takes a while to import; the API process may never need it
 
     return gate.approve(query, parameters, tables, purpose)
+
+
+def read(query: str) -> Text:
+    """The tables and parameters that a text names; it must be a query of the gate's grammar.
+
+    Raises QueryRefused, as `approve` does before it looks at tables.
+    """
+    from passbox.analysis import gate
+
+    return gate.read(query)

@@ -11,12 +11,12 @@ from sqlglot import exp
 
 from passbox.analysis import construct, lineage, rules, text
 from passbox.analysis.lineage import Lineage
-from passbox.analysis.plan import _KEY, ApprovedPlan, Purpose, Table
+from passbox.analysis.plan import _KEY, ApprovedPlan, Parameter, Purpose, Table, Text
 from passbox.errors import QueryRefused
 
 
 def approve(
-    query: str, parameters: Mapping[str, str], tables: Mapping[str, Table], purpose: Purpose
+    query: str, parameters: Mapping[str, str | Parameter], tables: Mapping[str, Table], purpose: Purpose
 ) -> ApprovedPlan:
     """See `passbox.analysis.approve`."""
     try:
@@ -35,7 +35,10 @@ def approve(
         raise text.too_deep() from None
     return ApprovedPlan(
         sql=sql,
-        parameters=dict(parameters),
+        parameters={
+            name: value if isinstance(value, Parameter) else Parameter("string", value)
+            for name, value in parameters.items()
+        },
         tables=tuple(facts.reads),
         columns=_registered(facts, tables),
         outputs=tuple(output.name for output in facts.outputs),
@@ -44,7 +47,7 @@ def approve(
 
 
 def _analyse(
-    query: str, parameters: Mapping[str, str], tables: Mapping[str, Table], *, limited: bool = True
+    query: str, parameters: Mapping[str, object], tables: Mapping[str, Table], *, limited: bool = True
 ) -> tuple[exp.Query, Lineage]:
     tree = text.parse(query, limited=limited)
     used = construct.check(tree)
@@ -55,6 +58,23 @@ def _analyse(
             f"The parameter {name} has a value but the query does not use :{name}.", rule="sql.parameter"
         )
     return tree, lineage.trace(tree, tables)
+
+
+def read(query: str) -> Text:
+    """See `passbox.analysis.read`."""
+    try:
+        tree = text.parse(query)
+        used = construct.check(tree)
+    except RecursionError:
+        raise text.too_deep() from None
+    own = {cte.alias.lower() for cte in tree.ctes}
+    tables: dict[str, str] = {}
+    for table in tree.find_all(exp.Table):
+        if table.name.lower() not in own:
+            tables.setdefault(table.name.lower(), table.name)
+    if not tables:
+        raise QueryRefused("The query reads no table of the collaboration.", rule="sql.table")
+    return Text(tuple(sorted(tables.values())), used)
 
 
 def _registered(facts: Lineage, tables: Mapping[str, Table]) -> dict[str, tuple[str, ...]]:

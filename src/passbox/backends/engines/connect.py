@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from passbox.analysis.plan import ApprovedPlan, Column
+from passbox.analysis.plan import ApprovedPlan, Column, Parameter
 from passbox.errors import JobFailed
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ class Session:
         """Runs exactly the plan's text with its parameters bound: the result's schema, then its batches."""
         from pyspark.sql.pandas.types import to_arrow_schema
 
-        frame = self._spark.sql(plan.sql, dict(plan.parameters))
+        bound = {name: _literal(parameter) for name, parameter in plan.parameters.items()}
+        frame = self._spark.sql(plan.sql, bound)
         schema = to_arrow_schema(frame.schema, timezone="UTC")
         return schema, self._batches(frame, schema)
 
@@ -133,6 +134,25 @@ def _builder(stream: socket.socket) -> Any:
 
 def _quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
+
+
+def _literal(parameter: Parameter) -> Any:
+    """A literal of exactly the parameter's type."""
+    from pyspark.sql import types
+    from pyspark.sql.connect.column import Column
+    from pyspark.sql.connect.expressions import LiteralExpression
+
+    name, value = parameter.type, parameter.value
+    if name.startswith("decimal("):
+        precision, scale = name.removeprefix("decimal(").rstrip(")").split(",")
+        return Column(LiteralExpression(value, types.DecimalType(int(precision), int(scale))))
+    plain = (
+        types.StringType, types.BinaryType, types.BooleanType, types.ByteType, types.ShortType,
+        types.IntegerType, types.LongType, types.FloatType, types.DoubleType, types.DateType,
+        types.TimestampType, types.TimestampNTZType,
+    )  # fmt: skip
+    found = {type().simpleString(): type() for type in plain}
+    return Column(LiteralExpression(value, found[name]))
 
 
 def refusal(error: Exception, phase: str) -> JobFailed:
