@@ -20,12 +20,44 @@ from passbox.analysis.plan import ApprovedPlan, Column
 
 
 @dataclass(frozen=True)
+class Form:
+    """How the fields of CSV files are written.
+
+    quote:   around fields; NO_QUOTE where there is no such sign
+    escape:  before a quote inside quotes; the quote itself where it is doubled
+    header:  whether every file begins with a row of names
+    null:    a text that means null, beside the empty field; where there is one, what does not fit its column's
+             type is null too, as in Hive
+    """
+
+    delimiter: str = ","
+    quote: str = '"'
+    escape: str = '"'
+    header: bool = True
+    null: str | None = None
+
+
+NO_QUOTE = "\0"
+
+
+@dataclass(frozen=True)
 class TableFiles:
-    """Where a table's rows lie. format: every file's; columns: all columns of the files, with Spark types."""
+    """Where a table's rows lie.
+
+    files:      all of one format, and all compressed (`.gz`) or none; `json` is one object a line
+    columns:    all columns of the files, with Spark types; those of CSV in their order
+    form:       how CSV is written
+    folder:     holds these files and nothing else, where they were laid below one; else None
+    partitions: columns whose values are not in the files but in the names of the folders between `folder` and
+                a file, one folder each, as `passbox.backends.engines.tables` names them
+    """
 
     files: tuple[Path, ...]
-    format: Literal["parquet", "csv"]
+    format: Literal["parquet", "csv", "json"]
     columns: tuple[Column, ...]
+    form: Form = Form()
+    folder: Path | None = None
+    partitions: tuple[Column, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from passbox.analysis.plan import ApprovedPlan, Column, Parameter
+from passbox.analysis.plan import ApprovedPlan, Parameter
+from passbox.backends.engines import tables
+from passbox.backends.engines.base import TableFiles
 from passbox.errors import JobFailed
 
 if TYPE_CHECKING:
@@ -71,25 +73,12 @@ class Session:
         """The first call: opens the session on the server and sets its time zone."""
         self._spark.conf.set("spark.sql.session.timeZone", "UTC")
         self._spark.conf.set("spark.sql.ansi.enabled", "true")
+        # what a partition's folder says is text until it is cast to its declared type
+        self._spark.conf.set("spark.sql.sources.partitionColumnTypeInference.enabled", "false")
 
-    def register(
-        self, name: str, columns: Sequence[Column], wanted: Sequence[str], format: str, paths: Sequence[str]
-    ) -> None:
-        """Makes the `wanted` columns of some files visible as the view `name`, with their declared types."""
-        reader = self._spark.read
-        if format == "csv":
-            # The schema is positional, so all columns of the files; quotes are doubled inside quotes (RFC
-            # 4180).
-            reader = reader.schema(", ".join(f"{_quoted(c.name)} {c.type}" for c in columns))
-            reader = reader.options(header="true", escape='"', newlinesInValues="true")
-        types = {column.name: column.type for column in columns}
-        view = (
-            reader.format(format)
-            .load(list(paths))
-            .selectExpr(
-                *(f"CAST({_quoted(column)} AS {types[column]}) AS {_quoted(column)}" for column in wanted)
-            )
-        )
+    def register(self, name: str, table: TableFiles, wanted: Sequence[str], paths: Sequence[str]) -> None:
+        """Makes the `wanted` columns of a table visible as the view `name`, with their declared types."""
+        view = tables.frame(self._spark.read, table, wanted, paths)
         view.createOrReplaceTempView(name)  # Sail takes the name as it is, with spaces and dashes
 
     def query(self, plan: ApprovedPlan) -> tuple["pa.Schema", Iterator["pa.RecordBatch"]]:
@@ -130,10 +119,6 @@ def _builder(stream: socket.socket) -> Any:
             return "localhost"
 
     return Given()
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
 
 
 def _literal(parameter: Parameter) -> Any:

@@ -103,7 +103,8 @@ def _spec(
     mounts: list[Mount] = []
     for number, name in enumerate(plan.tables):
         table = tables[name]
-        mounts += [Mount(file, path) for file, path in zip(table.files, _paths(number, table), strict=True)]
+        sources = table.files if table.folder is None else [table.folder]
+        mounts += [Mount(source, path) for source, path in zip(sources, _paths(number, table), strict=True)]
     cores = str(max(1, math.ceil(resources.cpus)))
     temporary = resources.memory_bytes // 4
     environment = {
@@ -138,9 +139,11 @@ def _prefixes() -> tuple[Path, ...]:
 
 
 def _paths(number: int, table: TableFiles) -> list[str]:
-    """Where the sandbox sees a table's files. Numbers, since names of tables and files are members' to
-    choose.
+    """Where the sandbox sees a table's files, or their one folder. Numbers, since names of tables and files
+    are members' to choose.
     """
+    if table.folder is not None:
+        return [f"/data/{number}"]
     return [f"/data/{number}/{index:05d}.{table.format}" for index in range(len(table.files))]
 
 
@@ -193,7 +196,7 @@ class _Attempt:
             for number, name in enumerate(self._plan.tables):
                 table = self._tables[name]
                 paths = [root + path for path in _paths(number, table)]
-                session.register(name, table.columns, self._plan.columns[name], table.format, paths)
+                session.register(name, table, self._plan.columns[name], paths)
             self._progress("running the query")
             schema, batches = session.query(self._plan)
             for target in self._targets:
