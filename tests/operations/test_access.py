@@ -118,6 +118,7 @@ def _ml_arn(kind: str) -> str:
 # What is not a subject names something that is not there, so that nothing is destroyed on the way.
 STRINGS = {
     "AccountId": "999999999999",
+    "AnalysisTemplateArn": _ml_arn("analysistemplate").replace("cleanrooms-ml", "cleanrooms"),
     "ConfiguredModelAlgorithmAssociationArn": _ml_arn("configured-model-algorithm-association"),
     "MLInputChannelArn": _ml_arn("ml-input-channel"),
     "TrainedModelArn": _ml_arn("trained-model"),

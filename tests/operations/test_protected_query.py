@@ -235,9 +235,13 @@ def test_text_parameters_and_templates(desk: Desk) -> None:
         f"arn:aws:cleanrooms:us-east-1:{desk.accounts['owner']}:membership/{uuid4()}"
         f"/analysistemplate/{uuid4()}"
     )
-    refuses(desk, "templates are not available", sql={"analysisTemplateArn": template})
-    with pytest.raises(desk.client().exceptions.ValidationException, match="queryString must be given"):
-        desk.client().start_protected_query(**{**desk.request(), "sqlParameters": {}})
+    for sql in ({}, {"queryString": QUERY, "analysisTemplateArn": template}):
+        with pytest.raises(desk.client().exceptions.ValidationException, match="queryString or analysis"):
+            desk.client().start_protected_query(**{**desk.request(), "sqlParameters": sql})
+    with pytest.raises(desk.client().exceptions.ResourceNotFoundException, match="analysis template"):
+        desk.client().start_protected_query(
+            **{**desk.request(), "sqlParameters": {"analysisTemplateArn": template}}
+        )
     refuses(desk, "type", type="PYTHON")
     query = desk.start("SELECT id FROM visits WHERE id = :id", sql={"parameters": {"id": "1"}})
     assert query["sqlParameters"]["parameters"] == {"id": "1"}

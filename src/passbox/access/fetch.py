@@ -156,6 +156,7 @@ _TAGGABLE = (
     "membership",
     "configured_table",
     "configured_table_association",
+    "analysis_template",
     "configured_model_algorithm",
     "configured_model_algorithm_association",
     "ml_input_channel",

@@ -62,12 +62,16 @@ _CLEANROOMS = {
     _NAMED: "GetCollaboration ListMembers CreateMembership",
     _CREATOR: "UpdateCollaboration DeleteCollaboration DeleteMember CreateCollaborationChangeRequest",
     _PARTY: "GetCollaborationChangeRequest ListCollaborationChangeRequests UpdateCollaborationChangeRequest",
-    _MEMBER: "ListSchemas GetSchema BatchGetSchema GetSchemaAnalysisRule BatchGetSchemaAnalysisRule",
+    _MEMBER: "ListSchemas GetSchema BatchGetSchema GetSchemaAnalysisRule BatchGetSchemaAnalysisRule "
+    "GetCollaborationAnalysisTemplate ListCollaborationAnalysisTemplates "
+    "BatchGetCollaborationAnalysisTemplate",
     _OWN: "GetMembership DeleteMembership GetConfiguredTableAssociation ListConfiguredTableAssociations "
     "DeleteConfiguredTableAssociation GetConfiguredTableAssociationAnalysisRule "
-    "DeleteConfiguredTableAssociationAnalysisRule GetProtectedQuery ListProtectedQueries",
+    "DeleteConfiguredTableAssociationAnalysisRule GetProtectedQuery ListProtectedQueries "
+    "GetAnalysisTemplate ListAnalysisTemplates DeleteAnalysisTemplate",
     _ACTIVE: "UpdateMembership CreateConfiguredTableAssociation UpdateConfiguredTableAssociation "
-    "CreateConfiguredTableAssociationAnalysisRule UpdateConfiguredTableAssociationAnalysisRule",
+    "CreateConfiguredTableAssociationAnalysisRule UpdateConfiguredTableAssociationAnalysisRule "
+    "CreateAnalysisTemplate UpdateAnalysisTemplate",
     _RUNNER: "StartProtectedQuery UpdateProtectedQuery",
     _TABLE: "GetConfiguredTable UpdateConfiguredTable DeleteConfiguredTable "
     "CreateConfiguredTableAnalysisRule GetConfiguredTableAnalysisRule "

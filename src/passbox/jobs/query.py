@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from passbox.analysis import ApprovedPlan, Purpose, approve
+from passbox.analysis import ApprovedPlan, Purpose
 from passbox.backends.engines.base import Resources, TableFiles, Target, Written
 from passbox.errors import JobFailed, PassboxError, QueryRefused
 from passbox.jobs.kind import Tools, Workspace
 from passbox.ledger import prices
-from passbox.state import resources, schemas
+from passbox.state import questions, resources, schemas
 from passbox.state.database import Transaction
 
 LONGEST_SECONDS = 12 * 3600  # as documented for protected queries
@@ -34,9 +34,11 @@ def prepare(
     tools: Tools,
 ) -> Query:
     """Asks the gate again, with the rules as they are now, and finds the files of the tables it approved."""
-    tables = schemas.tables(tx, collaboration)
+    question = questions.question(tx, collaboration, sql, purpose)
+    if question is None:
+        raise JobFailed("RESOURCE_NOT_FOUND", "The analysis template is not there any more.")
     try:
-        approved = approve(sql["queryString"], sql.get("parameters", {}), tables, purpose)
+        approved = question.approve()
     except QueryRefused as refusal:
         raise JobFailed("MALFORMED_QUERY", f"{refusal.rule}: {refusal.message}") from refusal
     files = _files(tx, collaboration, approved, tools)

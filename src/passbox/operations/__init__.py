@@ -1,6 +1,7 @@
 """What was asked: a file per noun, a function per operation. Knows no bytes and does no work itself."""
 
 from passbox.operations import (
+    analysis_template,
     collaboration,
     collaboration_change_request,
     configured_model_algorithm,
@@ -26,6 +27,7 @@ from passbox.operations.registry import OPERATIONS, reads_only
 
 __all__ = [
     "OPERATIONS",
+    "analysis_template",
     "collaboration",
     "collaboration_change_request",
     "configured_model_algorithm",

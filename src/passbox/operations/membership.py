@@ -18,6 +18,7 @@ from passbox.state.resources import Resource
 _LIVE = (*IN_PROGRESS, "ACTIVE", "DELETE_PENDING", "DELETE_IN_PROGRESS", "DELETE_FAILED")
 _SUBRESOURCES: dict[str, tuple[str, ...] | None] = {
     "configured_table_association": None,
+    "analysis_template": None,
     "configured_model_algorithm_association": None,
     "ml_configuration": None,
     "ml_input_channel": _LIVE,

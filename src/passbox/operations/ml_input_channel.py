@@ -25,14 +25,6 @@ def record(row: Resource) -> Output:
     return {**described(row), "mlInputChannelArn": row.arn}
 
 
-def _check_text(sql: Params) -> None:
-    place = f"{_SOURCE}.sqlParameters"
-    if ("queryString" in sql) == ("analysisTemplateArn" in sql):
-        raise invalid(place, f"{place}: give either queryString or analysisTemplateArn.")
-    if "analysisTemplateArn" in sql:
-        fetch.missing("analysis_template", sql["analysisTemplateArn"])
-
-
 @operation("cleanroomsml.CreateMLInputChannel")
 def create_ml_input_channel(call: Call, params: Params) -> Output:
     """Submits the query whose result becomes the channel; the payer of its compute is settled here."""
@@ -43,7 +35,6 @@ def create_ml_input_channel(call: Call, params: Params) -> Output:
     source = params["inputChannel"]["dataSource"]["protectedQueryInputParameters"]
     worker, number = query.workers(source.get("computeConfiguration", {}), f"{_SOURCE}.computeConfiguration")
     sql, place = source["sqlParameters"], f"{_SOURCE}.sqlParameters"
-    _check_text(sql)
     query.check(call, sql, place, Purpose(runner=call.account, additional_analysis=association.arn))
     named = params.get("payerConfiguration", {})
     members = paying_members(call.tx, call.collaboration.id)

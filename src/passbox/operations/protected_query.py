@@ -89,7 +89,6 @@ def start_protected_query(call: Call, params: Params) -> Output:
     """Submits a query; who receives its result and who pays for its compute is settled here."""
     type, number = query.workers(params.get("computeConfiguration", {}), "computeConfiguration")
     sql = params["sqlParameters"]
-    _check_text(sql)
     configuration = _configuration(call, params)
     found = receivers.receivers(call.tx, call.collaboration.id, call.account, configuration)
     accounts = [one.account for one in found]
@@ -119,16 +118,6 @@ def start_protected_query(call: Call, params: Params) -> Output:
     row = resources.add(call.tx, row._replace(body={**body, field: payer}))
     submit(call, row, KIND, query.cost(payer, type, number))
     return {"protectedQuery": record(row)}
-
-
-def _check_text(sql: Params) -> None:
-    if "analysisTemplateArn" in sql:
-        place = "sqlParameters.analysisTemplateArn"
-        raise invalid(
-            place, f"{place}: analysis templates are not available in this version; give queryString."
-        )
-    if "queryString" not in sql:
-        raise invalid("sqlParameters.queryString", "sqlParameters.queryString must be given.")
 
 
 def _configuration(call: Call, params: Params) -> dict[str, Any]:

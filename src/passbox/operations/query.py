@@ -1,12 +1,15 @@
 """What the door asks of every query, whether its result feeds a channel or leaves: workers, and the gate."""
 
+from typing import NoReturn
+
 from passbox.access.call import Call, invalid
-from passbox.analysis import Purpose, approve
+from passbox.access.fetch import missing
+from passbox.analysis import Purpose
 from passbox.errors import QueryRefused, ValidationException
 from passbox.ledger import prices
 from passbox.operations.registry import Params
 from passbox.operations.submission import Cost
-from passbox.state import schemas
+from passbox.state import questions
 
 _WORKERS = {"CR.1X": (2, 128), "CR.4X": (2, 32), "CR.8X": (2, 16)}
 
@@ -34,20 +37,39 @@ def workers(compute: Params, place: str) -> tuple[str, int]:
 def check(call: Call, sql: Params, place: str, purpose: Purpose) -> None:
     """The gate, at the door, aside because parsing is slow. The worker asks again.
 
-    sql: modelled parameters with a queryString; place: what refusals call them
+    sql: modelled parameters with a text or a template; place: what refusals call them
     """
-    tables = schemas.tables(call.tx, call.collaboration.id)
+    if ("queryString" in sql) == ("analysisTemplateArn" in sql):
+        raise invalid(place, f"{place}: give either queryString or analysisTemplateArn.")
+    question = questions.question(call.tx, call.collaboration.id, sql, purpose)
+    if question is None:
+        missing("analysis_template", sql["analysisTemplateArn"])
+    if question.synthetic:
+        _refuse_synthetic(f"{place}.analysisTemplateArn", purpose)
+    field = f"{place}.queryString" if question.template is None else f"{place}.analysisTemplateArn"
 
     def ask() -> None:
         try:
-            approve(sql["queryString"], sql.get("parameters", {}), tables, purpose)
+            question.approve()
         except QueryRefused as refusal:
             message = f"{refusal.rule}: {refusal.message}"
-            raise ValidationException(
-                message, fields=[(f"{place}.queryString", message)], reason="INVALID_QUERY"
-            ) from refusal
+            raise ValidationException(message, fields=[(field, message)], reason="INVALID_QUERY") from refusal
 
-    call.aside(("query", repr((tables, purpose))), ask)
+    call.aside(("query", repr((question.tables, question.purpose))), ask)
+
+
+def _refuse_synthetic(field: str, purpose: Purpose) -> NoReturn:
+    if purpose.additional_analysis is None:
+        raise invalid(
+            field,
+            f"{field}: the analysis template makes synthetic data, for ML input channels only; name "
+            "a template without syntheticDataParameters.",
+        )
+    raise invalid(
+        field,
+        f"{field}: synthetic data is not available in this version; name a template without "
+        "syntheticDataParameters.",
+    )
 
 
 def cost(payer: str, worker: str, number: int) -> Cost:

@@ -17,6 +17,7 @@ DEFAULTS = {
     "configured_model_algorithms": 1000,
     "configured_model_algorithm_associations": 1000,
     "ml_input_channels": 100,
+    "analysis_templates": 100,
     "protected_queries_per_membership": 5,
     "training_jobs_per_membership": 5,
     "training_jobs_per_account": 10,

@@ -1,0 +1,205 @@
+"""Analysis templates: a query with typed parameters that its author may not change once others agree to it.
+
+Its author keeps it under a membership; every active member of the collaboration reads it in full, because the
+owners of tables allow it by its ARN and must see what they allow.
+"""
+
+from typing import Any
+
+from passbox import analysis, names
+from passbox.access import fetch
+from passbox.access.call import Call, invalid
+from passbox.analysis import Text, parameters
+from passbox.errors import ConflictException, QueryRefused, ResourceNotFoundException, ValidationException
+from passbox.operations import quotas
+from passbox.operations.brought import new
+from passbox.operations.registry import Output, Params, operation
+from passbox.operations.tags import check_tags
+from passbox.state import resources
+from passbox.state.resources import Resource
+
+KIND = "analysis_template"
+_STORED = (
+    "description",
+    "format",
+    "source",
+    "analysisParameters",
+    "errorMessageConfiguration",
+    "syntheticDataParameters",
+    "tags",
+)
+
+
+def record(row: Resource) -> Output:
+    """The modelled AnalysisTemplate, and what of it the collaboration's shape has."""
+    return {**row.body, **_common(row), "validations": []}
+
+
+def summary(row: Resource) -> Output:
+    """The modelled summary, of both scopes."""
+    output = {**_common(row), "isSyntheticData": "syntheticDataParameters" in row.body}
+    if "description" in row.body:
+        output["description"] = row.body["description"]
+    return output
+
+
+def _common(row: Resource) -> Output:
+    return {
+        "id": row.id,
+        "arn": row.arn,
+        "name": row.name,
+        "collaborationId": row.collaboration,
+        "collaborationArn": row.body["collaborationArn"],
+        "membershipId": row.membership,
+        "membershipArn": row.body["membershipArn"],
+        "creatorAccountId": row.account,
+        "createTime": row.created,
+        "updateTime": row.updated,
+    }
+
+
+@operation("cleanrooms.CreateAnalysisTemplate")
+def create_analysis_template(call: Call, params: Params) -> Output:
+    """Brings a query into the collaboration; whether it may run is asked each time that it is to."""
+    check_tags(params.get("tags"))
+    _check_format(params)
+    _check_synthetic(params)
+    read = _read(call, params)
+    _check_name(call, params["name"])
+    body: dict[str, Any] = {
+        **{key: params[key] for key in _STORED if key in params},
+        "schema": {"referencedTables": list(read.tables)},
+        "collaborationArn": call.collaboration.arn,
+        "membershipArn": call.membership.arn,
+    }
+    id = names.new_id()
+    row = new(call, KIND, params["name"], body, id=id, arn=f"{call.membership.arn}/analysistemplate/{id}")
+    return {"analysisTemplate": record(resources.add(call.tx, row))}
+
+
+def _check_format(params: Params) -> None:
+    if params["format"] != "SQL":
+        raise invalid(
+            "format", f"format {params['format']}: PySpark is not available in this version; use SQL."
+        )
+    if "text" not in params["source"]:
+        raise invalid(
+            "source.artifacts",
+            "source.artifacts are PySpark's; give the query of an SQL template as source.text.",
+        )
+
+
+def _check_synthetic(params: Params) -> None:
+    if "syntheticDataParameters" not in params:
+        return
+    synthetic = params["syntheticDataParameters"]["mlSyntheticDataParameters"]
+    place = "syntheticDataParameters.mlSyntheticDataParameters.columnClassification.columnMapping"
+    columns = synthetic["columnClassification"]["columnMapping"]
+    named = [column["columnName"] for column in columns]
+    twice = sorted({name for name in named if named.count(name) > 1})
+    if twice:
+        raise invalid(place, f"{place}: the column {twice[0]} is classified twice; classify it once.")
+    predictive = [column["columnName"] for column in columns if column["isPredictiveValue"]]
+    if len(predictive) > 1:
+        raise invalid(
+            place,
+            f"{place}: {' and '.join(predictive)} have isPredictiveValue; only one may.",
+        )
+
+
+def _read(call: Call, params: Params) -> Text:
+    """What the text names, once it is found to be a query whose parameters are those declared."""
+
+    def work() -> Text:
+        try:
+            read = analysis.read(params["source"]["text"])
+            parameters.declare(params.get("analysisParameters", ()), read.parameters)
+        except QueryRefused as refusal:
+            field = "analysisParameters" if refusal.rule == parameters.RULE else "source.text"
+            message = refusal.explained()
+            raise ValidationException(message, fields=[(field, message)], reason="INVALID_QUERY") from refusal
+        return read
+
+    read: Text = call.aside(KIND, work)
+    place = "schema.referencedTables"
+    said = params.get("schema", {}).get("referencedTables")
+    if said is not None and {name.lower() for name in said} != {name.lower() for name in read.tables}:
+        raise invalid(
+            place,
+            f"{place}: the text reads {', '.join(read.tables)}; leave the field out, it is found by itself.",
+        )
+    return read
+
+
+def _check_name(call: Call, name: str) -> None:
+    quotas.hold(call, "analysis_templates", KIND, membership=call.membership.id)
+    if resources.count(call.tx, KIND, most=1, membership=call.membership.id, name=name):
+        raise ConflictException(
+            f"An analysis template named {name} exists already; delete it first or choose another name.",
+            reason="ALREADY_EXISTS",
+        )
+
+
+@operation("cleanrooms.GetAnalysisTemplate")
+def get_analysis_template(call: Call, params: Params) -> Output:
+    """The caller's template."""
+    return {"analysisTemplate": record(_own(call, params))}
+
+
+def _own(call: Call, params: Params) -> Resource:
+    return fetch.of_membership(call, KIND, params["analysisTemplateIdentifier"])
+
+
+@operation("cleanrooms.ListAnalysisTemplates")
+def list_analysis_templates(call: Call, params: Params) -> Output:
+    """The caller's templates."""
+    key = "analysisTemplateSummaries"
+    return call.page(params, KIND, summary, key, kept=True, membership=call.membership.id)
+
+
+@operation("cleanrooms.UpdateAnalysisTemplate")
+def update_analysis_template(call: Call, params: Params) -> Output:
+    """Changes the description; nothing else can be, because others have agreed to it."""
+    row = _own(call, params)
+    if "description" in params:
+        row = resources.change(call.tx, row, body={"description": params["description"]})
+    return {"analysisTemplate": record(row)}
+
+
+@operation("cleanrooms.DeleteAnalysisTemplate")
+def delete_analysis_template(call: Call, params: Params) -> Output:
+    """Takes the template out of the collaboration; what waits to run it will fail."""
+    resources.remove(call.tx, _own(call, params))
+    return {}
+
+
+@operation("cleanrooms.GetCollaborationAnalysisTemplate")
+def get_collaboration_analysis_template(call: Call, params: Params) -> Output:
+    """A template of the collaboration, for every member."""
+    return {"collaborationAnalysisTemplate": _shared(call, params["analysisTemplateArn"])}
+
+
+def _shared(call: Call, arn: str) -> Output:
+    return record(fetch.of_collaboration(call, KIND, arn))
+
+
+@operation("cleanrooms.ListCollaborationAnalysisTemplates")
+def list_collaboration_analysis_templates(call: Call, params: Params) -> Output:
+    """The collaboration's templates, for every member."""
+    key = "collaborationAnalysisTemplateSummaries"
+    accounts = fetch.active_accounts(call)
+    return call.page(
+        params, KIND, summary, key, kept=True, accounts=accounts, collaboration=call.collaboration.id
+    )
+
+
+@operation("cleanrooms.BatchGetCollaborationAnalysisTemplate")
+def batch_get_collaboration_analysis_template(call: Call, params: Params) -> Output:
+    """Several templates by ARN; those that are not there are listed under `errors`."""
+    found, errors = [], []
+    for arn in dict.fromkeys(params["analysisTemplateArns"]):
+        try:
+            found.append(_shared(call, arn))
+        except ResourceNotFoundException as error:
+            errors.append({"arn": arn, "code": error.code, "message": error.message})
+    return {"collaborationAnalysisTemplates": found, "errors": errors}
