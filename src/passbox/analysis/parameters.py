@@ -66,7 +66,7 @@ def _double(text: str) -> Parameter:
 
 def _float(text: str) -> Parameter:
     value = _double(text).value
-    [single] = struct.unpack("f", struct.pack("f", value))  # OverflowError where it is out of range
+    [single] = struct.unpack("<f", struct.pack("<f", value))  # OverflowError where it is out of range
     return Parameter("float", single)
 
 
