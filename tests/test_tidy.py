@@ -31,7 +31,9 @@ CONCRETE = {
     "passbox.backends.runtimes.bubblewrap",
     "passbox.backends.runtimes.unsafe",
     "passbox.backends.objects.local",
+    "passbox.backends.objects.s3",
     "passbox.backends.catalogs.local",
+    "passbox.backends.catalogs.glue",
 }
 HEAVY = {"pysail", "pyspark", "pyarrow", "pandas", "numpy", "sklearn", "boto3", "ray", "kubernetes"}
 

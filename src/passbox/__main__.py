@@ -19,7 +19,7 @@ from passbox import client, models_path
 from passbox.errors import PassboxError
 from passbox.names import ACCOUNT, MONTH
 from passbox.printing import dollars, print_json, show
-from passbox.settings import Settings, default_home, default_region
+from passbox.settings import Settings, default_backends, default_home, default_region
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
@@ -68,7 +68,7 @@ def serve(
     """Run the API and the worker until interrupted."""
     from passbox import service
 
-    settings = Settings(home.absolute(), region, unsafe_no_sandbox)
+    settings = Settings(home.absolute(), region, unsafe_no_sandbox, **default_backends())
 
     def ready(endpoint: str) -> None:
         if as_json:
@@ -98,7 +98,8 @@ def work(home: Path, as_json: bool, region: str, workers: int, unsafe_no_sandbox
     from passbox import work as worker
 
     telemetry.configure(as_json=as_json)
-    worker.main(Settings(home.absolute(), region, unsafe_no_sandbox), workers)
+    settings = Settings(home.absolute(), region, unsafe_no_sandbox, **default_backends())
+    worker.main(settings, workers)
 
 
 @cli.group()

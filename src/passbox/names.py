@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 import uuid
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cryptography.exceptions import InvalidTag
@@ -53,6 +54,18 @@ def arn_account(value: str) -> str:
     """The account in an ARN ('' where it has none)."""
     parts = value.split(":", 5)
     return parts[4] if len(parts) == 6 else ""
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role in which a member lets the room act for it.
+
+    arn:        in the member's own account
+    membership: the ARN of the membership for whose work it is; None for what belongs to none
+    """
+
+    arn: str
+    membership: str | None
 
 
 class PageTokens:

@@ -14,8 +14,7 @@ from passbox.access.call import Aside, Call, Room, Undone
 from passbox.access.fetch import enter
 from passbox.access.items import Items
 from passbox.access.keys import Keys, load_key_file
-from passbox.backends.catalogs.local import Local as LocalCatalog
-from passbox.backends.objects.local import Local as LocalObjects
+from passbox.backends import choice
 from passbox.errors import Misconfigured
 from passbox.ledger.prices import RateCard, read_rates
 from passbox.names import PageTokens
@@ -65,8 +64,8 @@ class Dispatcher:
         self._room = Room(
             region=settings.region,
             tokens=PageTokens(load_key_file(settings.key_file)),
-            catalog=LocalCatalog(settings.accounts),
-            objects=LocalObjects(settings.accounts),
+            catalog=choice.catalog(settings),
+            objects=choice.objects(settings),
             requests=requests,
             quotas=quotas(settings),
             rates=rates(settings),

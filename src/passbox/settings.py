@@ -4,11 +4,19 @@
 |---|---|---|
 | PASSBOX_HOME | ~/.passbox | where the service keeps everything |
 | PASSBOX_REGION | us-east-1 | the region in ARNs and in accepted signatures |
+| PASSBOX_CATALOG | local | where tables are found: `local` (folders) or `glue` |
+| PASSBOX_CATALOG_ROLE | passbox-catalog | with `glue`, the role in which each account's catalog is asked |
+| PASSBOX_OBJECTS | local | where results go: `local` (folders) or `s3` |
+
+With `glue` and `s3`, botocore finds the room's own credentials and the services' endpoints as in every AWS
+client (`AWS_PROFILE`, `AWS_ENDPOINT_URL_S3`, …).
 """
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from passbox.errors import Misconfigured
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,9 @@ class Settings:
     home: Path
     region: str = "us-east-1"
     unsafe_no_sandbox: bool = False
+    catalog: str = "local"
+    catalog_role: str = "passbox-catalog"
+    objects: str = "local"
 
     @property
     def database(self) -> Path:
@@ -57,3 +68,17 @@ def default_home() -> Path:
 def default_region() -> str:
     """PASSBOX_REGION, else us-east-1."""
     return os.environ.get("PASSBOX_REGION") or "us-east-1"
+
+
+def default_backends() -> dict[str, str]:
+    """`catalog`, `catalog_role` and `objects` of Settings: PASSBOX_CATALOG, … where they are set."""
+    allowed = {"catalog": ("local", "glue"), "catalog_role": None, "objects": ("local", "s3")}
+    found = {}
+    for name, values in allowed.items():
+        variable = f"PASSBOX_{name.upper()}"
+        value = os.environ.get(variable)
+        if value and values is not None and value not in values:
+            raise Misconfigured(f"{variable} is {value!r}; it can be {' or '.join(values)}.")
+        if value:
+            found[name] = value
+    return found

@@ -6,11 +6,10 @@ import signal
 import socket
 import sys
 
-from passbox.backends.catalogs.local import Local as LocalCatalog
+from passbox.backends import choice
 from passbox.backends.engines import connect
 from passbox.backends.engines.sail import Sail
 from passbox.backends.images.store import ImageStore
-from passbox.backends.objects.local import Local as LocalObjects
 from passbox.backends.runtimes import linux
 from passbox.backends.runtimes.base import Runtime
 from passbox.backends.runtimes.bubblewrap import BubblewrapRuntime
@@ -53,8 +52,8 @@ def tools(settings: Settings, slots: int) -> Tools:
     return Tools(
         vault=settings.vault,
         scratch=settings.scratch,
-        catalog=LocalCatalog(settings.accounts),
-        objects=LocalObjects(settings.accounts),
+        catalog=choice.catalog(settings),
+        objects=choice.objects(settings),
         engine=Sail(chosen),
         runtime=chosen,
         images=ImageStore(settings.images),

@@ -10,6 +10,7 @@ import pytest
 from passbox.backends.catalogs import sniff
 from passbox.backends.catalogs.local import CACHE, Local
 from passbox.errors import ResourceNotFoundException, ValidationException
+from passbox.names import Role
 
 US, THEM = "111111111111", "222222222222"
 
@@ -27,7 +28,10 @@ def folder(tmp_path):
 
 
 def describe(catalog, table="t", database="db", account=US):
-    return catalog.describe(account, {"glue": {"databaseName": database, "tableName": table}})
+    reference = {"glue": {"databaseName": database, "tableName": table}}
+    found = catalog.fetch(account, reference, Role(f"arn:aws:iam::{account}:role/r", None), None, 0, ())
+    assert catalog.describe(account, reference) == found.columns
+    return found
 
 
 def types(catalog):

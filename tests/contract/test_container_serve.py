@@ -79,7 +79,7 @@ def test_where_it_is_delivered(room):
     assert delivery.account == RECEIVER
     assert delivery.uri == f"s3://results/some/prefix/room/late%20arrivals/{RUNNER}/score%2Fit"
     assert unquote(delivery.uri).endswith("score/it")
-    room.objects.deliver(delivery.account, delivery.uri, delivery.files)
+    room.objects.deliver(delivery.account, delivery.uri, delivery.role, delivery.files)
 
 
 def test_what_a_server_sees(room):
@@ -381,7 +381,7 @@ def test_an_export(room, kind):
     assert delivery.uri == f"s3://results/some/prefix/room/late%20arrivals/{RUNNER}/take%20it"
     assert list(delivery.files) == [f"{kind.lower()}.tar.gz"]
     assert not result.measured
-    [address] = room.objects.deliver(delivery.account, delivery.uri, delivery.files)
+    [address] = room.objects.deliver(delivery.account, delivery.uri, delivery.role, delivery.files)
     assert address == f"{delivery.uri}/{kind.lower()}.tar.gz"
 
 

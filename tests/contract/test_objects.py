@@ -35,26 +35,26 @@ def tree(accounts):
 
 
 def test_delivery_and_its_modes(store, accounts, source):
-    store.check(US, "s3://bucket/some/prefix/")
-    given = store.deliver(US, "s3://bucket/some/prefix/", {"b/2.csv": source, "a.csv": source})
+    store.check(US, "s3://bucket/some/prefix/", None)
+    given = store.deliver(US, "s3://bucket/some/prefix/", None, {"b/2.csv": source, "a.csv": source})
     assert given == ["s3://bucket/some/prefix/a.csv", "s3://bucket/some/prefix/b/2.csv"]
     place = accounts / US / "buckets" / "bucket" / "some" / "prefix"
     assert (place / "b" / "2.csv").read_text() == "a\n1\n"
     assert stat.S_IMODE((place / "a.csv").stat().st_mode) == 0o600
     for folder in (place / "b", place, accounts / US, accounts / US / "buckets"):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    store.check(US, "s3://bucket/some/prefix")
+    store.check(US, "s3://bucket/some/prefix", None)
 
 
 def test_delivering_again_gives_the_same(store, accounts, source):
-    first = store.deliver(US, "s3://bucket", {"a": source})
+    first = store.deliver(US, "s3://bucket", None, {"a": source})
     before = tree(accounts)
-    assert store.deliver(US, "s3://bucket", {"a": source}) == first == ["s3://bucket/a"]
+    assert store.deliver(US, "s3://bucket", None, {"a": source}) == first == ["s3://bucket/a"]
     assert tree(accounts) == before
 
 
 def test_an_object_appears_whole_or_not_at_all(store, accounts, source, monkeypatch):
-    store.deliver(US, "s3://bucket", {"a": source})
+    store.deliver(US, "s3://bucket", None, {"a": source})
     source.write_text("new")
 
     def broken(*_):
@@ -62,7 +62,7 @@ def test_an_object_appears_whole_or_not_at_all(store, accounts, source, monkeypa
 
     monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(OSError, match="disk full"):
-        store.deliver(US, "s3://bucket", {"a": source})
+        store.deliver(US, "s3://bucket", None, {"a": source})
     monkeypatch.undo()
     assert tree(accounts) == {f"{US}/buckets/bucket/a"}
     assert (accounts / US / "buckets/bucket/a").read_text() == "a\n1\n"
@@ -80,9 +80,9 @@ def test_an_object_appears_whole_or_not_at_all(store, accounts, source, monkeypa
 )  # fmt: skip
 def test_odd_places_are_refused(store, accounts, source, uri):
     with pytest.raises(ValidationException):
-        store.check(US, uri)
+        store.check(US, uri, None)
     with pytest.raises(ValidationException):
-        store.deliver(US, uri, {"a": source})
+        store.deliver(US, uri, None, {"a": source})
     assert tree(accounts) == set()
 
 
@@ -91,21 +91,21 @@ def test_odd_places_are_refused(store, accounts, source, uri):
 )
 def test_odd_keys_are_refused_before_anything_is_delivered(store, accounts, source, key):
     with pytest.raises(ValidationException):
-        store.deliver(US, "s3://bucket/p", {"0-good": source, key: source})
+        store.deliver(US, "s3://bucket/p", None, {"0-good": source, key: source})
     assert tree(accounts) == set()
 
 
 @pytest.mark.parametrize("account", ["", "..", "1" * 11, f"../{US}", f"{US}/x", "١" * 12])
 def test_odd_accounts_are_refused(store, source, account):
     with pytest.raises(ValidationException):
-        store.check(account, "s3://bucket")
+        store.check(account, "s3://bucket", None)
     with pytest.raises(ValidationException):
-        store.deliver(account, "s3://bucket", {"a": source})
+        store.deliver(account, "s3://bucket", None, {"a": source})
 
 
 def test_equal_buckets_of_two_accounts_are_two(store, accounts, source):
-    store.deliver(US, "s3://bucket", {"a": source})
-    store.deliver(THEM, "s3://bucket", {"b": source})
+    store.deliver(US, "s3://bucket", None, {"a": source})
+    store.deliver(THEM, "s3://bucket", None, {"b": source})
     assert tree(accounts) == {f"{US}/buckets/bucket/a", f"{THEM}/buckets/bucket/b"}
 
 
@@ -117,9 +117,9 @@ def test_links_on_the_way_are_refused(store, accounts, tmp_path, source, level):
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(outside)
     with pytest.raises(ValidationException):
-        store.check(US, "s3://bucket/p")
+        store.check(US, "s3://bucket/p", None)
     with pytest.raises(ValidationException):
-        store.deliver(US, "s3://bucket/p", {"a": source})
+        store.deliver(US, "s3://bucket/p", None, {"a": source})
     assert list(outside.iterdir()) == []
 
 
@@ -129,21 +129,21 @@ def test_a_link_in_the_objects_place_is_replaced_not_followed(store, accounts, t
     place = accounts / US / "buckets" / "bucket"
     place.mkdir(parents=True)
     (place / "a").symlink_to(secret)
-    store.deliver(US, "s3://bucket", {"a": source})
+    store.deliver(US, "s3://bucket", None, {"a": source})
     assert secret.read_text() == "mine"
     assert (place / "a").read_text() == "a\n1\n"
     assert not (place / "a").is_symlink()
 
 
 def test_a_file_where_a_folder_must_be(store, source):
-    store.deliver(US, "s3://bucket", {"a": source})
+    store.deliver(US, "s3://bucket", None, {"a": source})
     with pytest.raises(ValidationException):
-        store.check(US, "s3://bucket/a")
+        store.check(US, "s3://bucket/a", None)
     with pytest.raises(ValidationException):
-        store.deliver(US, "s3://bucket", {"a/b": source})
-    store.deliver(US, "s3://bucket", {"d/e": source})
+        store.deliver(US, "s3://bucket", None, {"a/b": source})
+    store.deliver(US, "s3://bucket", None, {"d/e": source})
     with pytest.raises(ValidationException):
-        store.deliver(US, "s3://bucket", {"d": source})
+        store.deliver(US, "s3://bucket", None, {"d": source})
 
 
 def test_only_plain_files_are_delivered(store, accounts, tmp_path, source):
@@ -151,5 +151,5 @@ def test_only_plain_files_are_delivered(store, accounts, tmp_path, source):
     link.symlink_to(source)
     for odd in (link, tmp_path):
         with pytest.raises(ValueError, match="not a file"):
-            store.deliver(US, "s3://bucket", {"a": odd})
+            store.deliver(US, "s3://bucket", None, {"a": odd})
     assert tree(accounts) == set()

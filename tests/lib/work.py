@@ -48,7 +48,7 @@ class Writes:
             fields={"usage": {"records": MEASURED}},
             measured={prices.MODEL_TRAINING: MEASURED * prices.MILLI},
             kept=kept,
-            deliveries=(Delivery(ACCOUNT, "s3://results/room", {"model": _copy(workspace, plan)}),),
+            deliveries=(Delivery(ACCOUNT, "s3://results/room", None, {"model": _copy(workspace, plan)}),),
         )
 
 

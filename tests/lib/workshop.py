@@ -30,6 +30,7 @@ from passbox.jobs import protected_query as real_query
 from passbox.jobs import trained_model_export_job as real_export
 from passbox.jobs.kind import Delivery, Machine, NotYet, Result, Tools, Workspace
 from passbox.ledger import prices
+from passbox.names import Role
 from passbox.state import jobs, resources, statuses
 from passbox.state.database import Database, Transaction
 from passbox.state.resources import Resource
@@ -57,14 +58,14 @@ class Made:
 
     def plan(
         self, tx: Transaction, resource: Resource, tools: Tools
-    ) -> tuple[Resource, tuple[str, str] | None]:
+    ) -> tuple[Resource, tuple[str, str, Role] | None]:
         if resource.kind != "trained_model_inference_job":
             return resource, None
         model = resources.require(tx, "trained_model", resource.body["trainedModelId"])
         return resource, standing.destination(tx, resource, model, RECEIVES[1], tools)
 
     def run(
-        self, plan: tuple[Resource, tuple[str, str] | None], workspace: Workspace, _tools: Tools
+        self, plan: tuple[Resource, tuple[str, str, Role] | None], workspace: Workspace, _tools: Tools
     ) -> Result:
         resource, receiver = plan
         if (resource.name or "").startswith("fails"):

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Unpack
 from passbox.access.items import Items
 from passbox.errors import ValidationException
 from passbox.ledger.prices import RateCard
-from passbox.names import PageTokens
+from passbox.names import PageTokens, Role
 from passbox.state import resources
 from passbox.state.database import Transaction
 from passbox.state.resources import Resource
@@ -26,14 +26,14 @@ class Catalog(Protocol):
         """What `describe` gave, while it still holds; else None."""
 
     def describe(self, account: str, reference: Mapping[str, Any]) -> Any:
-        """Columns of one account's table."""
+        """Columns of one account's table, with `name` and `type`."""
 
 
 class Objects(Protocol):
     """What operations ask of an object store (see `passbox.backends.objects.base`)."""
 
-    def check(self, account: str, uri: str) -> None:
-        """Raises ValidationException where the account cannot receive at `uri`."""
+    def check(self, account: str, uri: str, role: Role | None, /) -> None:
+        """Raises ValidationException where the account cannot receive at `uri`, in this role."""
 
 
 class Requests(Protocol):

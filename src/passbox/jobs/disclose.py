@@ -38,6 +38,7 @@ def disclose(tx: Transaction, resource: Resource, result: Result, workspace: Wor
             {
                 "account": delivery.account,
                 "uri": delivery.uri,
+                "role": delivery.role and asdict(delivery.role),
                 "files": {key: str(path.relative_to(workspace.path)) for key, path in delivery.files.items()},
             }
             for delivery in result.deliveries

@@ -19,6 +19,7 @@ from passbox.backends.images.store import ImageStore
 from passbox.backends.objects.base import Objects
 from passbox.backends.runtimes.base import Isolation, Runtime
 from passbox.errors import PassboxError
+from passbox.names import Role
 from passbox.state.database import Transaction
 from passbox.state.resources import Resource
 
@@ -66,10 +67,14 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Delivery:
-    """Files for one account under its `s3://bucket/prefix`; files: key → path in the workspace."""
+    """Files for one account under its `s3://bucket/prefix`, put there in its role.
+
+    files: key → path in the workspace
+    """
 
     account: str
     uri: str
+    role: Role | None
     files: Mapping[str, Path]
 
 

@@ -25,7 +25,7 @@ class Plan:
     format: Literal["csv", "parquet"]
 
 
-def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
+def plan(tx: Transaction, resource: Resource, _tools: Tools) -> Plan:
     """Asks the gate again, with the rules as they are now."""
     body = resource.body
     source = body["inputChannel"]["dataSource"]["protectedQueryInputParameters"]
@@ -34,7 +34,7 @@ def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
         raise JobFailed("INVALID_RESOURCE", "The configured model algorithm association is gone.")
     purpose = Purpose(runner=resource.account, additional_analysis=association)
     collaboration = resource.collaboration or ""
-    prepared = query.prepare(tx, collaboration, source["sqlParameters"], body["workers"], purpose, tools)
+    prepared = query.prepare(tx, collaboration, source["sqlParameters"], body["workers"], purpose)
     return Plan(prepared, cast(Literal["csv", "parquet"], source.get("resultFormat", "CSV").lower()))
 
 

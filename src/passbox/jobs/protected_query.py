@@ -14,6 +14,7 @@ from passbox.jobs import query
 from passbox.jobs.kind import Delivery, Result, Tools, Workspace
 from passbox.jobs.query import Query
 from passbox.ledger import prices
+from passbox.names import Role
 from passbox.state import receivers
 from passbox.state.database import Transaction
 from passbox.state.receivers import Receiver
@@ -32,10 +33,10 @@ class Form:
 
 @dataclass(frozen=True)
 class Plan:
-    """The query that may run, and who receives what where. places: (account, s3 address, form)"""
+    """The query that may run, and who receives what where. places: (account, s3 address, its role, form)"""
 
     query: Query
-    places: tuple[tuple[str, str, Form], ...]
+    places: tuple[tuple[str, str, Role | None, Form], ...]
 
 
 def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
@@ -47,17 +48,17 @@ def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
     worker = body["computeConfiguration"]["worker"]
     return Plan(
         places=tuple(_place(one, resource.id, tools) for one in found),
-        query=query.prepare(tx, collaboration, body["sqlParameters"], worker, purpose, tools),
+        query=query.prepare(tx, collaboration, body["sqlParameters"], worker, purpose),
     )
 
 
-def _place(receiver: Receiver, id: str, tools: Tools) -> tuple[str, str, Form]:
+def _place(receiver: Receiver, id: str, tools: Tools) -> tuple[str, str, Role | None, Form]:
     location = receiver.location
     if receiver.problem is not None or location is None:
         raise JobFailed("INVALID_RESOURCE", receiver.problem or "")
     uri = receivers.address(location, id)
     try:
-        tools.objects.check(receiver.account, uri)
+        tools.objects.check(receiver.account, uri, receiver.role)
     except ValidationException as error:
         raise JobFailed(
             "INVALID_RESOURCE",
@@ -65,17 +66,17 @@ def _place(receiver: Receiver, id: str, tools: Tools) -> tuple[str, str, Form]:
             detail=error.message,
         ) from error
     format = cast(Literal["csv", "parquet"], location["resultFormat"].lower())
-    return receiver.account, uri, Form(format, location.get("singleFileOutput", False))
+    return receiver.account, uri, receiver.role, Form(format, location.get("singleFileOutput", False))
 
 
 def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
     """Runs the query in the sealed engine, once for all forms."""
     folders: dict[Form, Path] = {}
-    for _, _, form in plan.places:
+    for *_, form in plan.places:
         if form not in folders:
             folders[form] = workspace.directory(f"result-{len(folders)}")
     targets = [Target(folder, form.format, form.single_file) for form, folder in folders.items()]
-    ran = query.run(plan.query, targets, workspace, tools)
+    ran = query.run(plan.query, targets, workspace, tools, [uri for _, uri, *_ in plan.places])
     return Result(
         fields={
             "billed": ran.billed / _CRPU_HOUR,
@@ -84,7 +85,7 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
         },
         measured={prices.QUERY_COMPUTE: ran.billed},
         deliveries=tuple(
-            Delivery(account, uri, {path.name: path for path in folders[form].iterdir()})
-            for account, uri, form in plan.places
+            Delivery(account, uri, role, {path.name: path for path in folders[form].iterdir()})
+            for account, uri, role, form in plan.places
         ),
     )

@@ -1,15 +1,16 @@
 """Running an approved query over the members' tables: what a channel and a protected query have in common."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from passbox.analysis import ApprovedPlan, Purpose
-from passbox.backends.engines.base import Resources, TableFiles, Target, Written
-from passbox.errors import JobFailed, PassboxError, QueryRefused
+from passbox.backends.engines.base import Resources, Target, Written
+from passbox.errors import JobFailed, QueryRefused
 from passbox.jobs.kind import Tools, Workspace
+from passbox.jobs.sources import Source, fetched, sources
 from passbox.ledger import prices
-from passbox.state import questions, resources, schemas
+from passbox.state import questions, schemas
 from passbox.state.database import Transaction
 
 LONGEST_SECONDS = 12 * 3600  # as documented for protected queries
@@ -17,10 +18,10 @@ LONGEST_SECONDS = 12 * 3600  # as documented for protected queries
 
 @dataclass(frozen=True)
 class Query:
-    """What may run, the files it reads, and the type and number of the workers it was asked to run on."""
+    """What may run, the tables it reads, and the type and number of the workers it was asked to run on."""
 
     approved: ApprovedPlan
-    tables: dict[str, TableFiles]
+    tables: dict[str, Source]
     workers: str
     number: int
 
@@ -31,9 +32,8 @@ def prepare(
     sql: Mapping[str, Any],
     worker: Mapping[str, Any],
     purpose: Purpose,
-    tools: Tools,
 ) -> Query:
-    """Asks the gate again, with the rules as they are now, and finds the files of the tables it approved."""
+    """Asks the gate again, with the rules as they are now, and where the tables it approved lie."""
     question = questions.question(tx, collaboration, sql, purpose)
     if question is None:
         raise JobFailed("RESOURCE_NOT_FOUND", "The analysis template is not there any more.")
@@ -41,30 +41,10 @@ def prepare(
         approved = question.approve()
     except QueryRefused as refusal:
         raise JobFailed("MALFORMED_QUERY", f"{refusal.rule}: {refusal.message}") from refusal
-    files = _files(tx, collaboration, approved, tools)
-    return Query(approved, files, worker["type"], worker["number"])
-
-
-def _files(
-    tx: Transaction, collaboration: str, approved: ApprovedPlan, tools: Tools
-) -> dict[str, TableFiles]:
-    found: dict[str, TableFiles] = {}
-    for association in schemas.associations(tx, collaboration):
-        if association.name not in approved.tables:
-            continue
-        configured = resources.require(tx, "configured_table", association.parent or "")
-        try:
-            found[association.name] = tools.catalog.describe(
-                association.account, configured.body["tableReference"]
-            )
-        except PassboxError as error:
-            # where a table lies is its owner's to know
-            raise JobFailed(
-                "INVALID_RESOURCE",
-                f"The table {association.name} cannot be read; its owner must look.",
-                detail=error.message,
-            ) from error
-    return found
+    associations = [
+        one for one in schemas.associations(tx, collaboration) if one.name in approved.tables
+    ]
+    return Query(approved, sources(tx, associations), worker["type"], worker["number"])
 
 
 @dataclass(frozen=True)
@@ -76,16 +56,23 @@ class Ran:
     usage: Mapping[str, Any]
 
 
-def run(query: Query, targets: Sequence[Target], workspace: Workspace, tools: Tools) -> Ran:
-    """Runs the query once, in the sealed engine, into every target."""
-    written = tools.engine.run(
-        query.approved,
-        query.tables,
-        targets,
-        Resources(tools.machine.memory_bytes, tools.machine.cpus, LONGEST_SECONDS),
-        workspace.directory("engine"),
-        workspace.progress,
-    )
+def run(
+    query: Query,
+    targets: Sequence[Target],
+    workspace: Workspace,
+    tools: Tools,
+    results: Collection[str] = (),
+) -> Ran:
+    """Runs the query once, in the sealed engine, into every target. results: the s3:// URIs they go to."""
+    with fetched(query.tables, query.approved, results, workspace, tools) as tables:
+        written = tools.engine.run(
+            query.approved,
+            tables,
+            targets,
+            Resources(tools.machine.memory_bytes, tools.machine.cpus, LONGEST_SECONDS),
+            workspace.directory("engine"),
+            workspace.progress,
+        )
     seconds = written.start_seconds + written.seconds
     usage = {
         "engineStartSeconds": round(written.start_seconds, 3),

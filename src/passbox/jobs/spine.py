@@ -27,6 +27,7 @@ from passbox.errors import JobFailed, PassboxError
 from passbox.jobs.disclose import disclose
 from passbox.jobs.kind import Kind, NotYet, Result, Tools, Workspace
 from passbox.ledger import book
+from passbox.names import Role
 from passbox.state import jobs, resources, statuses
 from passbox.state.database import Database, Transaction
 from passbox.state.jobs import Job
@@ -180,10 +181,10 @@ def _deliver(database: Database, tools: Tools, job: Job, checkpoint: Checkpoint)
     try:
         for delivery in outcome["deliveries"]:
             # all before any, so that where one cannot receive, none of several does
-            tools.objects.check(delivery["account"], delivery["uri"])
+            tools.objects.check(delivery["account"], delivery["uri"], _role(delivery))
         for delivery in outcome["deliveries"]:
             files = {key: staging / path for key, path in delivery["files"].items()}
-            tools.objects.deliver(delivery["account"], delivery["uri"], files)
+            tools.objects.deliver(delivery["account"], delivery["uri"], _role(delivery), files)
     except PassboxError as refused:
         # the place was fine when the job was planned; its owner has made it unusable since
         failure = {"statusCode": "DELIVERY_FAILED", "message": "The results could not be delivered."}
@@ -209,6 +210,12 @@ def _deliver(database: Database, tools: Tools, job: Job, checkpoint: Checkpoint)
             _expire(tx, resource)
     trees.remove(staging)
     return jobs.Job(**{**vars(job), "step": "ended"})
+
+
+def _role(delivery: Mapping[str, Any]) -> Role | None:
+    """The role of a stored delivery."""
+    stored = delivery.get("role")
+    return None if stored is None else Role(**stored)
 
 
 def _expire(tx: Transaction, channel: Resource) -> None:

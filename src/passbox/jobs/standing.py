@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from passbox.errors import JobFailed, ValidationException
 from passbox.jobs.kind import Tools
+from passbox.names import Role
 from passbox.state import resources
 from passbox.state.database import Transaction
 from passbox.state.resources import Resource
@@ -81,8 +82,8 @@ def readers(tx: Transaction, job: Resource) -> tuple[str, ...]:
 
 def destination(
     tx: Transaction, job: Resource, trained: Resource, ability: str, tools: Tools
-) -> tuple[str, str]:
-    """(account, uri) of the one receiver of a job's results; it must still be able and ready to receive.
+) -> tuple[str, str, Role]:
+    """(account, uri, role) of the one receiver of a job's results; it must still be able and ready.
 
     The uri is `<its ML configuration's s3Uri>/<collaborationIdentifier>/<trainedModelName>/<callerAccountId>/
     <jobName>` (user guide, export model artifacts), names made safe by `segment`.
@@ -105,15 +106,16 @@ def destination(
         )
     prefix = (job.collaboration or "", segment(trained.name or ""), job.account, segment(job.name or ""))
     uri = "/".join((location["destination"]["s3Destination"]["s3Uri"].rstrip("/"), *prefix))
+    role = Role(location["roleArn"], row.body["membershipArn"])
     try:
-        tools.objects.check(account, uri)
+        tools.objects.check(account, uri, role)
     except ValidationException as error:
         raise JobFailed(
             "INVALID_RECEIVER",
             f"Nothing can be delivered to the destination in the ML configuration of {account}.",
             detail=error.message,
         ) from error
-    return account, uri
+    return account, uri, role
 
 
 def segment(name: str) -> str:

@@ -11,6 +11,7 @@ from passbox.errors import JobFailed
 from passbox.jobs import standing
 from passbox.jobs.kind import Delivery, Result, Tools, Workspace
 from passbox.jobs.trained_model import MODEL_FILE, OUTPUT_FILE
+from passbox.names import Role
 from passbox.state.database import Transaction
 from passbox.state.resources import Resource
 
@@ -19,11 +20,13 @@ _FILES = {"MODEL": MODEL_FILE, "OUTPUT": OUTPUT_FILE}
 
 @dataclass(frozen=True)
 class Plan:
-    """Which files leave, for whom and where to. files: name → where the room keeps it."""
+    """Which files leave, for whom and where to.
+
+    files: name → where the room keeps it; receiver: account, s3 address and role
+    """
 
     files: Mapping[str, Path]
-    receiver: str
-    uri: str
+    receiver: tuple[str, str, Role]
 
 
 def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
@@ -33,7 +36,7 @@ def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
     policy = standing.policies(association, "trainedModelExports")
     if not policy:
         raise JobFailed("EXPORT_NOT_ALLOWED", "The algorithm association has no trainedModelExports policy.")
-    receiver, uri = standing.destination(tx, resource, model, "CAN_RECEIVE_MODEL_OUTPUT", tools)
+    receiver = standing.destination(tx, resource, model, "CAN_RECEIVE_MODEL_OUTPUT", tools)
     names = [_FILES[kind] for kind in sorted(set(policy["filesToExport"]))]
     files = {name: tools.kept(model) / name for name in names}
     size = sum(path.stat().st_size for path in files.values())
@@ -44,7 +47,7 @@ def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
             f"{' and '.join(names)} together have {size} bytes ({sizes.readable(size)}); maxSize of the "
             f"algorithm association allows {most} ({sizes.readable(most)}). Nothing was exported.",
         )
-    return Plan(files, receiver, uri)
+    return Plan(files, receiver)
 
 
 def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:  # noqa: ARG001  the contract's signature
@@ -57,4 +60,4 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:  # noqa: ARG0
         except OSError:  # the vault is on another file system
             shutil.copyfile(kept, folder / name)
     files = {name: folder / name for name in plan.files}
-    return Result(deliveries=(Delivery(plan.receiver, plan.uri, files),))
+    return Result(deliveries=(Delivery(*plan.receiver, files),))

@@ -22,6 +22,7 @@ from passbox.jobs.kind import Delivery, Output, Result, Tools, Workspace
 from passbox.jobs.serving import AnswerTooLarge, Gone, Patience, Server
 from passbox.jobs.trained_model import MODEL_FILE
 from passbox.ledger import prices
+from passbox.names import Role
 from passbox.state.database import Transaction
 from passbox.state.resources import Resource
 
@@ -32,7 +33,7 @@ _ENDING_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything about an inference that was decided before it runs."""
+    """Everything about an inference that was decided before it runs. receiver: account, s3 address, role"""
 
     id: str
     container: Container
@@ -43,8 +44,7 @@ class Plan:
     payload_mb: int
     accept: str | None
     max_output_bytes: int
-    receiver: str
-    uri: str
+    receiver: tuple[str, str, Role]
     policies: tuple[Mapping[str, Any], ...]
     patience: Patience = field(default_factory=Patience)
 
@@ -59,7 +59,7 @@ def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
     channel = standing.channel(tx, body["dataSource"]["mlInputChannelArn"], tools)
     if standing.result_format(channel) != "csv":
         raise JobFailed("INVALID_RESOURCE", "Inference reads a channel line by line; make one with CSV.")
-    receiver, uri = standing.destination(tx, resource, model, "CAN_RECEIVE_INFERENCE_OUTPUT", tools)
+    receiver = standing.destination(tx, resource, model, "CAN_RECEIVE_INFERENCE_OUTPUT", tools)
     image = tools.images.resolve(config["imageUri"], association.account)
     payload_mb = body["containerExecutionParameters"]["maxPayloadInMB"]
     return Plan(
@@ -80,7 +80,6 @@ def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
         accept=body["outputConfiguration"].get("accept"),
         max_output_bytes=sizes.in_bytes(policies.get("maxOutputSize", sizes.MOST_OUTPUT)),
         receiver=receiver,
-        uri=uri,
         policies=tuple(policies.get("containerLogs", ())),
     )
 
@@ -115,7 +114,7 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
             "usage": container.usage(ended, transform.records),
         },
         measured={prices.MODEL_INFERENCE: transform.records * prices.MILLI},
-        deliveries=(Delivery(plan.receiver, plan.uri, {path.name: path for path in transform.written}),),
+        deliveries=(Delivery(*plan.receiver, {path.name: path for path in transform.written}),),
         output=Output("TrainedModelInferenceJobs", plan.id, log, plan.policies),
         failure=failure,
     )

@@ -94,7 +94,7 @@ def _describe(call: Call, reference: Mapping[str, Any]) -> list[dict[str, str]]:
                 raise invalid("tableReference", refusal.message) from refusal
 
         found = call.aside(("table", repr(reference)), look)
-    return [{"name": column.name.lower(), "type": column.type} for column in found.columns]
+    return [{"name": column.name.lower(), "type": column.type} for column in found]
 
 
 def _check_methods(method: str, selected: list[str] | None) -> None:

@@ -17,7 +17,8 @@ def put_ml_configuration(call: Call, params: Params) -> None:
     location = params["defaultOutputLocation"]
     own_role(call, "defaultOutputLocation.roleArn", location["roleArn"])
     if "destination" in location:
-        call.room.objects.check(call.account, location["destination"]["s3Destination"]["s3Uri"])
+        role = names.Role(location["roleArn"], call.membership.arn)
+        call.room.objects.check(call.account, location["destination"]["s3Destination"]["s3Uri"], role)
     found = resources.first(call.tx, KIND, membership=call.membership.id)
     if found is not None:
         resources.change(call.tx, found, body={"defaultOutputLocation": location})

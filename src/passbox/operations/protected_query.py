@@ -174,7 +174,7 @@ def _check_receiver(call: Call, receiver: Receiver, id: str) -> None:
     if receiver.problem is not None or receiver.location is None:
         raise invalid(place, f"{place}: {receiver.problem}")
     try:
-        call.room.objects.check(receiver.account, receivers.address(receiver.location, id))
+        call.room.objects.check(receiver.account, receivers.address(receiver.location, id), receiver.role)
     except ValidationException as error:
         if receiver.named:
             raise invalid(place, f"{place}: {error.message}") from error

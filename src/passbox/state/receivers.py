@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from passbox.names import Role
 from passbox.state import resources
 from passbox.state.database import Transaction
 
@@ -22,6 +23,7 @@ class Receiver:
 
     field:    where the configuration names it, for example `s3` or `distribute.locations[1].member`
     location: a modelled ProtectedQueryS3OutputConfiguration; None where it has none
+    role:     its own, in which it is written to; None where it has named none
     named:    the runner gave the location itself, so it may read what is wrong with it
     problem:  why it cannot receive, None where it can
     """
@@ -29,6 +31,7 @@ class Receiver:
     field: str
     account: str
     location: Location | None
+    role: Role | None
     named: bool
     problem: str | None
 
@@ -43,18 +46,37 @@ def receivers(
         account = runner if named else str(where["accountId"])
         location = where if named else default_location(tx, collaboration, account)
         problem = _problem(tx, collaboration, account, location)
-        found.append(Receiver(field, account, location, named, problem))
+        role = _role(tx, collaboration, account)
+        found.append(Receiver(field, account, location, role, named, problem))
     return found
 
 
 def default_location(tx: Transaction, collaboration: str, account: str) -> Location | None:
     """Where a member wants results that nobody else says the place of."""
+    given, _ = _default(tx, collaboration, account)
+    found: Location | None = given.get("outputConfiguration", {}).get("s3")
+    return found
+
+
+def _default(tx: Transaction, collaboration: str, account: str) -> tuple[Mapping[str, Any], str]:
+    """The modelled default result configuration of an account, empty without one; its membership's ARN."""
     membership = resources.first(
         tx, "membership", statuses=["ACTIVE"], collaboration=collaboration, account=account
     )
-    given = {} if membership is None else membership.body.get("defaultResultConfiguration", {})
-    found: Location | None = given.get("outputConfiguration", {}).get("s3")
-    return found
+    if membership is None:
+        return {}, ""
+    return membership.body.get("defaultResultConfiguration", {}), membership.arn
+
+
+def _role(tx: Transaction, collaboration: str, account: str) -> Role | None:
+    """The role of the account's default result configuration, else of its ML configuration."""
+    given, membership = _default(tx, collaboration, account)
+    if "roleArn" in given:
+        return Role(given["roleArn"], membership)
+    configuration = resources.first(tx, "ml_configuration", collaboration=collaboration, account=account)
+    if configuration is None or not membership:
+        return None
+    return Role(configuration.body["defaultOutputLocation"]["roleArn"], membership)
 
 
 def able(tx: Transaction, collaboration: str) -> list[str]:

@@ -16,28 +16,27 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from passbox.analysis.plan import Column
 from passbox.backends.catalogs import sniff
+from passbox.backends.catalogs.spark_types import spark_type
 from passbox.backends.engines.base import TableFiles
 from passbox.errors import ResourceNotFoundException, ValidationException
+from passbox.names import ACCOUNT, Role
 
-_ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
 # The languages of GlueDatabaseName and GlueTableName, without the patterns' exponential matching.
 _DATABASE = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_-]{0,127}", re.ASCII)
 _TABLE = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_ -]{0,127}", re.ASCII)
-_SIMPLE_TYPE = "tinyint|smallint|int|bigint|float|double|string|boolean|date|timestamp|binary"
-_TYPE = re.compile(rf"{_SIMPLE_TYPE}|decimal\([1-9][0-9]?,[0-9][0-9]?\)", re.ASCII)
-_SYNONYMS = {"integer": "int", "long": "bigint", "short": "smallint", "byte": "tinyint", "real": "float"}
 SCHEMA = "schema.json"
 CACHE = ".passbox-schema.json"
 _REMEMBERED = 1024  # tables
 _FEW = 100  # files; looking at more is not done at once
 
 _Seen = dict[str, tuple[int, int, int, int, int]]
+_Format = Literal["parquet", "csv"]
 
 
 class Local:
@@ -45,9 +44,9 @@ class Local:
 
     def __init__(self, accounts: Path) -> None:
         self._accounts = accounts
-        self._remembered: dict[Path, tuple[_Seen, TableFiles]] = {}
+        self._remembered: dict[Path, tuple[_Seen, tuple[Column, ...]]] = {}
 
-    def remembered(self, account: str, reference: Mapping[str, Any]) -> TableFiles | None:
+    def remembered(self, account: str, reference: Mapping[str, Any]) -> tuple[Column, ...] | None:
         """What `describe` gave, if nothing in the table's folder has changed since; never reads a file."""
         try:
             folder = self._folder(account, reference)
@@ -56,19 +55,31 @@ class Local:
         seen, found = self._remembered.get(folder, ({}, None))
         return found if found is not None and _seen(folder) == seen else None
 
-    def describe(self, account: str, reference: Mapping[str, Any]) -> TableFiles:
-        """Files, format and columns of a `glue` reference {databaseName, tableName, region?}."""
+    def describe(self, account: str, reference: Mapping[str, Any]) -> tuple[Column, ...]:
+        """Columns of a `glue` reference {databaseName, tableName, region?}."""
         folder = self._folder(account, reference)
         seen = _seen(folder)
-        found = self._describe(folder)
+        found = self._look(folder).columns
         if seen is not None:
             if len(self._remembered) >= _REMEMBERED:
                 self._remembered.clear()
             self._remembered[folder] = seen, found
         return found
 
+    def fetch(
+        self,
+        account: str,
+        reference: Mapping[str, Any],
+        _role: Role,
+        _into: Path,
+        _most_bytes: int,
+        _results: Collection[str],
+    ) -> TableFiles:
+        """The table's files, where they lie; the folders are the operator's, so roles mean nothing."""
+        return self._look(self._folder(account, reference))
+
     @staticmethod
-    def _describe(folder: Path) -> TableFiles:
+    def _look(folder: Path) -> TableFiles:
         files, format = _files(folder)
         names = _names(files, format)
         declared = _declared(folder)
@@ -83,7 +94,7 @@ class Local:
             kind = ", ".join(sorted(reference)) or "no"
             raise ValidationException(f"The local catalog has only glue tables, not {kind} tables.")
         database, table = reference["glue"]["databaseName"], reference["glue"]["tableName"]
-        if not _ACCOUNT.fullmatch(account):
+        if not ACCOUNT.fullmatch(account):
             raise ValidationException(f"{account!r} is no account.")
         if not _DATABASE.fullmatch(database) or not _TABLE.fullmatch(table):
             raise ValidationException(f"{database!r}.{table!r} is no name of a glue table.")
@@ -123,7 +134,7 @@ def _seen(folder: Path) -> _Seen | None:
     return found
 
 
-def _files(folder: Path) -> tuple[list[Path], Literal["parquet", "csv"]]:
+def _files(folder: Path) -> tuple[list[Path], _Format]:
     """The data files, sorted by name, and their one format."""
     files: list[Path] = []
     for entry in sorted(folder.iterdir()):
@@ -194,9 +205,8 @@ def _column(item: Any) -> Column:
     kind = item.get("type") if isinstance(item, dict) else None
     if not isinstance(name, str) or not isinstance(kind, str):
         raise ValidationException(f"A column of {SCHEMA!r} lacks a name or a type.")
-    spark = kind.lower().replace(" ", "")
-    spark = _SYNONYMS.get(spark, spark)
-    if not _TYPE.fullmatch(spark):
+    spark = spark_type(kind)
+    if spark is None:
         raise ValidationException(f"Column {name!r} of {SCHEMA!r} has a type that is not known: {kind!r}.")
     return Column(name.lower(), spark)
 

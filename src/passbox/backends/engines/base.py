@@ -26,8 +26,8 @@ class Form:
     quote:   around fields; NO_QUOTE where there is no such sign
     escape:  before a quote inside quotes; the quote itself where it is doubled
     header:  whether every file begins with a row of names
-    null:    a text that means null, beside the empty field; where there is one, what does not fit its column's
-             type is null too, as in Hive
+    null:    a text that means null, beside the empty field; where there is one, a value that does not fit its
+             column's type is null too, as in Hive
     """
 
     delimiter: str = ","

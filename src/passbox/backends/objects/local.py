@@ -5,29 +5,21 @@ all, and a second delivery replaces it by the same. Folders are opened one by on
 so that nothing outside the account's buckets is reached. Folders are 0700 and files 0600: the operator hands
 them on.
 
-Must not know jobs, or what the files are.
+Members' roles mean nothing here: the folders are the operator's. Must not know jobs, or what the files are.
 """
 
 import contextlib
 import os
-import re
 import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from passbox.backends.objects import address
 from passbox.errors import ValidationException
+from passbox.names import Role
 
-_ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
-# S3's rules for buckets: labels of lower-case letters, digits and dashes, joined by single dots; no IP
-# address.
-_BUCKET = re.compile(
-    r"(?=.{3,63}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", re.ASCII
-)
-_ADDRESS = re.compile(r"[0-9.]+", re.ASCII)
-_KEY_BYTES = 1024
-_SEGMENT_BYTES = 255
 # Where copies are made; no bucket can be named like this.
 _INCOMING = ".incoming"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -39,11 +31,10 @@ class Local:
     def __init__(self, accounts: Path) -> None:
         self._accounts = accounts
 
-    def check(self, account: str, uri: str) -> None:
+    def check(self, account: str, uri: str, _role: Role | None) -> None:
         """Raises ValidationException where `uri` is no place this account can receive at."""
-        self._place(account, uri)
         path = self._accounts
-        for part in (account, "buckets", *_split(uri)):
+        for part in (account, "buckets", *address.place(account, uri)):
             path = path / part
             try:
                 mode = path.lstat().st_mode
@@ -52,13 +43,10 @@ class Local:
             if not stat.S_ISDIR(mode):
                 raise ValidationException(f"{uri!r} is no place to receive at: {part!r} is not a folder.")
 
-    def deliver(self, account: str, uri: str, files: Mapping[str, Path]) -> list[str]:
+    def deliver(self, account: str, uri: str, _role: Role | None, files: Mapping[str, Path]) -> list[str]:
         """Puts each host file under `uri/key`; returns the full `s3://` addresses, in key order."""
-        self._place(account, uri)
-        bucket, *prefix = _split(uri)
-        targets = {key: (bucket, *prefix, *_segments(key, "key")) for key in sorted(files)}
-        for target in targets.values():
-            _limit("/".join(target[1:]))
+        place = address.place(account, uri)
+        targets = {key: address.target(place, key) for key in sorted(files)}
         try:
             with _opened(self._accounts, (account, "buckets")) as buckets:
                 for key, target in targets.items():
@@ -73,43 +61,10 @@ class Local:
 
     def publish(self, account: str, group: str, stream: str, file: Path) -> None:
         """Puts a log or metrics file at accounts/ACCOUNT/logs/GROUP/STREAM."""
-        if not _ACCOUNT.fullmatch(account):
-            raise ValidationException(f"{account!r} is no account.")
-        target = (*_segments(group, "log group"), *_segments(stream, "log stream"))
+        address.check_account(account)
+        target = (*address.segments(group, "log group"), *address.segments(stream, "log stream"))
         with _opened(self._accounts, (account, "logs")) as logs:
             _put(logs, target, file)
-
-    def _place(self, account: str, uri: str) -> None:
-        if not _ACCOUNT.fullmatch(account):
-            raise ValidationException(f"{account!r} is no account.")
-        bucket, *prefix = _split(uri)
-        if not _BUCKET.fullmatch(bucket) or _ADDRESS.fullmatch(bucket):
-            raise ValidationException(f"{bucket!r} is no name of a bucket.")
-        _limit("/".join(prefix))
-
-
-def _split(uri: str) -> list[str]:
-    """The bucket and the segments of the prefix."""
-    if not uri.startswith("s3://"):
-        raise ValidationException(f"{uri!r} does not begin with s3://.")
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    return [bucket, *_segments(prefix.removesuffix("/"), "prefix")] if prefix else [bucket]
-
-
-def _segments(path: str, what: str) -> list[str]:
-    """The segments of a key or prefix; none may be empty, `.` or `..`, or odd to a file system."""
-    segments = path.split("/")
-    for segment in segments:
-        if segment in ("", ".", "..") or not segment.isprintable() or "\\" in segment:
-            raise ValidationException(f"{path!r} is no {what}: its part {segment!r} is not allowed.")
-        if len(segment.encode()) > _SEGMENT_BYTES:
-            raise ValidationException(f"A part of a {what} is longer than {_SEGMENT_BYTES} bytes.")
-    return segments
-
-
-def _limit(key: str) -> None:
-    if len(key.encode()) > _KEY_BYTES:
-        raise ValidationException(f"A prefix and key together are longer than {_KEY_BYTES} bytes.")
 
 
 @contextlib.contextmanager
