@@ -8,7 +8,7 @@
     │   ├── AccessDeniedException
     │   ├── ServiceQuotaExceededException
     │   └── ThrottlingException
-    ├── QueryRefused                 the gate of `analysis` says no; names rule, table and column
+    ├── QueryRefused                 the gate of `analysis` says no; names rule, table, column and place
     ├── JobFailed                    a job that fails is data: a code and a message that members may read
     └── Misconfigured                the operator must change something; the message says what
 
@@ -16,6 +16,7 @@ The public message may cross to the caller; `detail` is for the operator's log o
 default public message. This module knows no HTTP.
 """
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 
@@ -114,18 +115,37 @@ class ThrottlingException(ModelledError):
 class QueryRefused(PassboxError):
     """The query is not allowed.
 
-    rule:   the rule that decides, as AWS names it, for example `list.listColumns` or `custom.allowedAnalyses`
-    table:  the table (association name) whose rule it is, where one decides
-    column: the column that it is about, where one is
+    rule:    the rule that decides, as AWS names it, for example `list.listColumns` or `custom.allowedAnalyses`
+    table:   the table (association name) whose rule it is, where one decides
+    column:  the column that it is about, where one is
+    allowed: what could stand there instead, where that can be listed; the message says it in words
+    at:      the character of the text, from 0, at which the refused part starts, where there is one
+    place:   the same as line and column, from 1; the gate, which has the text, fills it in
     """
 
     def __init__(
-        self, message: str, *, rule: str, table: str | None = None, column: str | None = None
+        self,
+        message: str,
+        *,
+        rule: str,
+        table: str | None = None,
+        column: str | None = None,
+        allowed: Iterable[object] = (),
+        at: int | None = None,
+        place: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(message)
         self.rule = rule
         self.table = table
         self.column = column
+        self.allowed = tuple(map(str, allowed))
+        self.at = at
+        self.place = place
+
+    def explained(self) -> str:
+        """Rule, place and message in one line, for whoever wrote the query."""
+        where = f" (line {self.place[0]}, column {self.place[1]})" if self.place else ""
+        return f"{self.rule}{where}: {self.message}"
 
 
 class JobFailed(PassboxError):

@@ -14,7 +14,9 @@ A file holds sections. A section starts with `## title`; then come its setup and
 
 A case is a row `| verdict | rule | table.column | query | reason |`. `verdict` is allowed or refused; for a
 refused one `rule` is what QueryRefused must name, and `table.column` (or `table`, or `.column`) too where it
-is given. A setup is carried over from the section before by `like: title`, and single lines then replace it.
+is given; a `»` in its query stands before the place that the refusal must name. Of an allowed one whose
+reason starts with `>= N:`, N distinct identities are what each row must stand for (`>= none:`, any number). A
+setup is carried over from the section before by `like: title`, and single lines then replace it.
 """
 
 import json
@@ -43,6 +45,7 @@ class Case:
     table: str
     column: str
     query: str
+    place: tuple[int, int] | None
     reason: str
 
 
@@ -107,4 +110,7 @@ def _case(name: str, setup: Setup, row: str) -> Case:
     verdict, rule, place, query, reason = (cell.strip().replace("\\|", "|") for cell in cells)
     assert verdict in ("allowed", "refused"), row
     table, _, column = place.partition(".")
-    return Case(name, setup, verdict == "allowed", rule, table, column, query, reason)
+    before, marked, after = query.partition("»")
+    # a row is one line, so the place is a column of the first
+    place = (1, len(before) + 1) if marked else None
+    return Case(name, setup, verdict == "allowed", rule, table, column, before + after, place, reason)

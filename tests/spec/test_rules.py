@@ -1,5 +1,7 @@
 """Every case of `tests/spec/rules/*.md` is decided as written there, by the rule, table and column named."""
 
+import re
+
 import pytest
 
 from passbox.analysis import approve
@@ -14,14 +16,18 @@ def test_a_case_is_decided_as_written(case: Case) -> None:
     arguments = (case.query, case.setup.parameters, case.setup.tables, case.setup.purpose)
     if case.allowed:
         plan = approve(*arguments)
-        # what runs is allowed too, and is its own regeneration
-        if "AGGREGATION" not in {table.rule_type for table in case.setup.tables.values()}:
+        if least := re.match(r">= (\w+): ", case.reason):
+            added = re.findall(r"DISTINCT `\w+`\.`user_id`\) >= (\d+)", plan.sql)
+            assert added == ([] if least[1] == "none" else [least[1]])
+        # what runs is allowed too, and is its own regeneration, but for the conditions that rules add to it
+        elif "AGGREGATION" not in {table.rule_type for table in case.setup.tables.values()}:
             assert approve(plan.sql, *arguments[1:]).sql == plan.sql
         return
     with pytest.raises(QueryRefused) as refusal:
         approve(*arguments)
     error = refusal.value
     assert error.rule == case.rule, error.message
+    assert error.place == case.place, error.message
     if case.table:
         assert error.table == case.table, error.message
         assert error.table in error.message

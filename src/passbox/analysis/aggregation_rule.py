@@ -67,7 +67,7 @@ def enforce(tree: exp.Query, facts: Lineage, tables: Mapping[str, Table], purpos
         else:
             _dimension(item.this, query, "SELECT")
     if aggregates == 0:
-        raise query.refuse("querySyntax", "The query must select at least one COUNT, SUM or AVG.")
+        raise query.refuse("querySyntax", "The query must select at least one COUNT, SUM or AVG.", select)
     if (where := select.args.get("where")) is not None:
         _conditions(where.this, query, "WHERE")
     if (group := select.args.get("group")) is not None:
@@ -101,9 +101,11 @@ def _aggregate(node: exp.Expr, query: FlatQuery) -> None:
         raise query.refuse(
             "aggregateColumns",
             f"{name} is not allowed; allowed are COUNT, COUNT DISTINCT, SUM, SUM DISTINCT and AVG.",
+            node,
+            allowed=_AGGREGATES.values(),
         )
     if len(arguments) != 1 or not isinstance(arguments[0], exp.Column) or not arguments[0].table:
-        raise query.refuse("aggregateColumns", f"{function} must be given exactly one bare column.")
+        raise query.refuse("aggregateColumns", f"{function} must be given exactly one bare column.", node)
     column = arguments[0]
     table = query.table(column)
     allowed: set[str] = set()
@@ -114,8 +116,10 @@ def _aggregate(node: exp.Expr, query: FlatQuery) -> None:
         raise query.refuse(
             "aggregateColumns",
             f"{function} of {table.name}.{column.name} is not allowed; it is allowed for: {listed(allowed)}.",
+            column,
             table,
             column.name,
+            allowed,
         )
 
 
@@ -133,13 +137,16 @@ def _dimension(node: exp.Expr, query: FlatQuery, clause: str) -> None:
         raise query.refuse(
             "dimensionColumns",
             f"In {clause} only dimension columns, under at most one scalar function, are allowed.",
+            node,
         )
 
 
 def _dimension_column(node: exp.Column, query: FlatQuery, clause: str) -> None:
     if not node.table:
         if clause == "HAVING":
-            raise query.refuse("querySyntax", f"In HAVING write the aggregate again instead of {node.name}.")
+            raise query.refuse(
+                "querySyntax", f"In HAVING write the aggregate again instead of {node.name}.", node
+            )
         return  # an output's name: the output itself is checked where it is selected
     table = query.table(node)
     if node.args.get("db") is not None or node.name not in names(table, "dimensionColumns"):
@@ -147,8 +154,10 @@ def _dimension_column(node: exp.Column, query: FlatQuery, clause: str) -> None:
             "dimensionColumns",
             f"{table.name}.{node.name} may not be used in {clause}; its dimension columns are: "
             f"{listed(names(table, 'dimensionColumns'))}.",
+            node,
             table,
             node.name,
+            names(table, "dimensionColumns"),
         )
 
 
@@ -167,7 +176,9 @@ def _scalar(node: exp.Expr, query: FlatQuery, clause: str) -> None:
             raise query.refuse(
                 "scalarFunctions",
                 f"The function {name} is not allowed by {table.name}; it allows: {listed(allowed)}.",
+                node,
                 table,
+                allowed=allowed,
             )
     found = False
     for argument in arguments:
@@ -176,10 +187,12 @@ def _scalar(node: exp.Expr, query: FlatQuery, clause: str) -> None:
             found = True
         elif not isinstance(argument, _VALUES) and not _is_number(argument):
             raise query.refuse(
-                "scalarFunctions", f"{name} may only be given dimension columns and values, nothing nested."
+                "scalarFunctions",
+                f"{name} may only be given dimension columns and values, nothing nested.",
+                argument,
             )
     if not found:
-        raise query.refuse("scalarFunctions", f"{name} must be given a dimension column.")
+        raise query.refuse("scalarFunctions", f"{name} must be given a dimension column.", node)
 
 
 def _is_number(node: exp.Expr) -> bool:
@@ -197,7 +210,9 @@ def _conditions(node: exp.Expr, query: FlatQuery, clause: str) -> None:
         elif clause == "HAVING" and _is_aggregate(current):
             _aggregate(current, query)
         elif clause == "HAVING":
-            raise query.refuse("querySyntax", "HAVING may only compare COUNT, SUM and AVG with values.")
+            raise query.refuse(
+                "querySyntax", "HAVING may only compare COUNT, SUM and AVG with values.", current
+            )
         else:
             _dimension(current, query, clause)
 
@@ -210,7 +225,9 @@ def _joined(query: FlatQuery, purpose: Purpose) -> None:
                 "joinRequired",
                 f"{table.name} must be joined, directly or through others, with a table of the member who "
                 f"runs the query, on its join columns: {listed(names(table, 'joinColumns'))}.",
+                query.named(alias),
                 table,
+                allowed=names(table, "joinColumns"),
             )
 
 
@@ -253,6 +270,7 @@ def _unsound(table: Table, query: FlatQuery, column: str | None) -> QueryRefused
         "outputConstraints",
         f"The output constraint on {table.name}.{column or '(none)'} cannot be enforced: a rule must have at "
         "least one COUNT_DISTINCT of an allowed column with a minimum of at least 2.",
+        None,
         table,
         column,
     )

@@ -51,6 +51,7 @@ def _additional(table: Table, arn: str) -> None:
             + ".",
             rule="collaborationRule.allowedAdditionalAnalyses",
             table=table.name,
+            allowed=patterns,
         )
 
 
@@ -69,6 +70,7 @@ def _direct(table: Table, receivers: tuple[str, ...]) -> None:
                 "it allows: " + (", ".join(map(str, allowed)) or "nobody") + ".",
                 rule="collaborationRule.allowedResultReceivers",
                 table=table.name,
+                allowed=allowed,
             )
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from sqlglot import exp
 
-from passbox.analysis import functions
+from passbox.analysis import functions, place
 from passbox.analysis.text import too_deep
 from passbox.errors import QueryRefused
 
 MAX_DEPTH = 100
+MAX_HEIGHT = 200  # the engine recurses too: it ends at 400 UNIONs or 600 operators one above the other
 
 _BINARY = frozenset({"this", "expression"})
 
@@ -198,21 +199,27 @@ _CONSTRUCT_NAMES = {
 def check(tree: exp.Query) -> frozenset[str]:
     """Refuse every construct that is not on the list; returns the names of the parameters used."""
     parameters: set[str] = set()
-    stack: list[tuple[exp.Expr, exp.Expr | None, int]] = [(tree, None, 1)]
+    stack: list[tuple[exp.Expr, exp.Expr | None, int, int]] = [(tree, None, 1, 1)]
     while stack:
-        node, parent, depth = stack.pop()
-        if depth > MAX_DEPTH:
-            raise too_deep()
-        _check_parts(node, parent)
-        special = _SPECIAL.get(type(node))
-        if special is not None:
-            special(node)
+        node, parent, depth, height = stack.pop()
+        try:
+            if depth > MAX_DEPTH:
+                raise too_deep()
+            if height > MAX_HEIGHT:
+                raise too_high()
+            _check_parts(node, parent)
+            special = _SPECIAL.get(type(node))
+            if special is not None:
+                special(node)
+        except QueryRefused as refusal:
+            refusal.at = place.at(node)
+            raise
         if isinstance(node, exp.Placeholder):
             parameters.add(node.this)
         for child in node.iter_expressions():
             # a chain of one operator (a AND b AND …) is one level: it is walked, not recursed
-            chain = isinstance(node, exp.Binary) and type(child) is type(node)
-            stack.append((child, node, depth if chain else depth + 1))
+            chain = isinstance(node, exp.Binary | exp.SetOperation) and type(child) is type(node)
+            stack.append((child, node, depth if chain else depth + 1, height + 1))
     return frozenset(parameters)
 
 
@@ -220,6 +227,15 @@ def refused(what: str, hint: str = "") -> QueryRefused:
     """The refusal of a construct, named as the field names it."""
     return QueryRefused(
         f"{what} is not allowed in a query." + (f" {hint}" if hint else ""), rule="sql.construct"
+    )
+
+
+def too_high() -> QueryRefused:
+    """The refusal of a chain of operators that the engine, which recurses, could not follow."""
+    return QueryRefused(
+        f"More than about {MAX_HEIGHT} operators follow one another; cut the chain by brackets into parts, "
+        "and write IN (…) for a list of values.",
+        rule="limits.chain",
     )
 
 
@@ -312,6 +328,21 @@ def _check_type(node: exp.Expr) -> None:
             "Allowed types of CAST are boolean, tinyint, smallint, int, bigint, float, double, "
             "decimal(p, s), string, binary, date, timestamp and timestamp_ntz.",
             rule="sql.type",
+            allowed=(
+                "boolean",
+                "tinyint",
+                "smallint",
+                "int",
+                "bigint",
+                "float",
+                "double",
+                "decimal(p, s)",
+                "string",
+                "binary",
+                "date",
+                "timestamp",
+                "timestamp_ntz",
+            ),
         )
 
 

@@ -4,57 +4,72 @@ Any query of the gate's own grammar may run if every table's owner allows its te
 free text. A column of disallowedOutputColumns may filter, join, group and sort, and may be used in FROM
 subqueries and WITH queries, but no output of the outermost SELECT may depend on it by its expression: not
 renamed, not transformed, not aggregated (COUNT included), not through a window or a subquery. As in AWS
-Clean Rooms, this does not stop somebody from inferring values by filtering or sorting.
+Clean Rooms, this does not stop somebody from inferring values by filtering or sorting: comparisonControls
+(`comparisons`) and aggregationThresholds (`thresholds`) are for that.
 
-Controls that passbox does not enforce (differential privacy, aggregation thresholds, comparison controls)
-refuse the query instead of being ignored. This module knows the custom rule; it must not know text.
+A control that passbox does not enforce refuses the query instead of being ignored. This module knows the
+custom rule; it must not know text.
 """
 
 from collections.abc import Mapping
 
 from sqlglot import exp
 
+from passbox.analysis import comparisons, place, thresholds
 from passbox.analysis.lineage import Lineage
 from passbox.analysis.plan import Purpose, Table
 from passbox.errors import QueryRefused
 
-_NOT_ENFORCED = ("differentialPrivacy", "aggregationThresholds", "comparisonControls")
-# every member of the rule that this module (or collaboration_rule) reads; another one would be a control
-# that nobody enforces
+# every member of the rule that this module, or one that it names, reads; another one would be a control that
+# nobody enforces
 _KNOWN = frozenset(
-    {"allowedAnalyses", "allowedAnalysisProviders", "additionalAnalyses", "disallowedOutputColumns"}
+    {
+        "allowedAnalyses",
+        "allowedAnalysisProviders",
+        "additionalAnalyses",
+        "disallowedOutputColumns",
+        "aggregationThresholds",
+        "comparisonControls",
+    }
 )
 
 
-def enforce(_tree: exp.Query, facts: Lineage, tables: Mapping[str, Table], purpose: Purpose) -> bool:
-    """Refuse what the custom rule of a table refuses; never changes the tree."""
+def enforce(tree: exp.Query, facts: Lineage, tables: Mapping[str, Table], purpose: Purpose) -> bool:
+    """Refuse what the custom rule of a table refuses; True where a threshold changed the tree."""
     for table in tables.values():
         rule = table.rule or {}
         for member, value in rule.items():
             if member not in _KNOWN and value not in (None, [], {}):
-                known = member in _NOT_ENFORCED
                 raise QueryRefused(
-                    f"The rule of {table.name} has {member}, which this service does not enforce"
-                    + (" yet" if known else "")
-                    + "; a query on the table may run only without it.",
+                    f"The rule of {table.name} has {member}, which this service does not enforce; a query on "
+                    "the table may run only without it.",
                     rule=f"custom.{member}",
                     table=table.name,
                 )
         _provider(table, rule, purpose)
     for table in tables.values():
-        disallowed = {str(name).lower() for name in (table.rule or {}).get("disallowedOutputColumns") or ()}
-        for output in facts.outputs:
-            for source in sorted(output.sources):
-                if source.table == table.name and source.column.lower() in disallowed:
-                    raise QueryRefused(
-                        f"The output {output.name} depends on {table.name}.{source.column}, which may not be "
-                        "in a result in any form. It may be used in WHERE, JOIN, GROUP BY and ORDER BY and "
-                        "inside subqueries whose output does not depend on it.",
-                        rule="custom.disallowedOutputColumns",
-                        table=table.name,
-                        column=source.column,
-                    )
-    return False
+        _outputs(table, facts)
+    comparisons.enforce(facts, tables)
+    return thresholds.enforce(tree, facts, tables)
+
+
+def _outputs(table: Table, facts: Lineage) -> None:
+    disallowed = {str(name).lower() for name in (table.rule or {}).get("disallowedOutputColumns") or ()}
+    for output in facts.outputs:
+        for source in sorted(output.sources):
+            if source.table == table.name and source.column.lower() in disallowed:
+                raise QueryRefused(
+                    f"The output {output.name} depends on {table.name}.{source.column}, which may not be "
+                    "in a result in any form. It may be used in WHERE, JOIN, GROUP BY and ORDER BY and "
+                    "inside subqueries whose output does not depend on it.",
+                    rule="custom.disallowedOutputColumns",
+                    table=table.name,
+                    column=source.column,
+                    allowed=[
+                        column.name for column in table.columns if column.name.lower() not in disallowed
+                    ],
+                    at=place.at(facts.node(output, source)),
+                )
 
 
 def _provider(table: Table, rule: Mapping[str, object], purpose: Purpose) -> None:
@@ -77,6 +92,7 @@ def _provider(table: Table, rule: Mapping[str, object], purpose: Purpose) -> Non
             + ("free text is not allowed." if purpose.template is None else f"not {purpose.template[0]}."),
             rule="custom.allowedAnalyses",
             table=table.name,
+            allowed=analyses,
         )
     if author not in providers:
         raise QueryRefused(
@@ -84,4 +100,5 @@ def _provider(table: Table, rule: Mapping[str, object], purpose: Purpose) -> Non
             f"one is written by {author}.",
             rule="custom.allowedAnalysisProviders",
             table=table.name,
+            allowed=providers,
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlglot import exp
 
+from passbox.analysis import place
 from passbox.analysis.lineage import Lineage
 from passbox.analysis.plan import Purpose, Table
 from passbox.errors import QueryRefused
@@ -37,6 +38,11 @@ class FlatQuery:
         """The table that a resolved column belongs to."""
         return self.sources[column.table]
 
+    def named(self, alias: str) -> exp.Expr | None:
+        """Where the FROM clause names the table of an alias."""
+        found = self.select.find_all(exp.Table)
+        return next((table for table in found if table.alias == alias), None)
+
     def connected(self, purpose: Purpose) -> frozenset[str]:
         """The aliases joined with a table of the runner, directly or through others; its own included."""
         reached = {alias for alias, table in self.sources.items() if table.owner == purpose.runner}
@@ -48,11 +54,22 @@ class FlatQuery:
         return frozenset(reached)
 
     def refuse(
-        self, rule: str, message: str, table: Table | None = None, column: str | None = None
+        self,
+        rule: str,
+        message: str,
+        node: exp.Expr | None,
+        table: Table | None = None,
+        column: str | None = None,
+        allowed: Iterable[object] = (),
     ) -> QueryRefused:
-        """A refusal by a member of this rule, for example `listColumns`."""
+        """A refusal by a member of this rule, for example `listColumns`, of what is at `node`."""
         return QueryRefused(
-            message, rule=f"{self.kind}.{rule}", table=table.name if table else None, column=column
+            message,
+            rule=f"{self.kind}.{rule}",
+            table=table.name if table else None,
+            column=column,
+            allowed=sorted(map(str, allowed)),
+            at=place.at(node),
         )
 
 
@@ -67,34 +84,44 @@ def flatten(
     """Refuse any other shape; `clauses` are the parts that a SELECT may have beside its list and FROM."""
     shape = _Shape(kind)
     if not isinstance(tree, exp.Select):
-        raise shape.refused("UNION, INTERSECT and EXCEPT are not allowed")
+        raise shape.refused("UNION, INTERSECT and EXCEPT are not allowed", tree.expression)
     for node in tree.find_all(exp.Query):
         if node is not tree:
-            raise shape.refused("Subqueries and WITH are not allowed")
+            raise shape.refused("Subqueries and WITH are not allowed", node)
     allowed = {"expressions", "from_", "joins", *clauses}
     for part, value in tree.args.items():
         if value and part not in allowed:
             name = "SELECT DISTINCT" if part == "distinct" else part.rstrip("_").upper()
-            raise shape.refused(f"{name} is not allowed")
-    if tree.find(exp.Window):
-        raise shape.refused("Window functions are not allowed")
+            raise shape.refused(f"{name} is not allowed", value if isinstance(value, exp.Expr) else tree)
+    if window := tree.find(exp.Window):
+        raise shape.refused("Window functions are not allowed", window)
     sources = {alias: tables[name] for alias, name in facts.aliases.items()}
     plain = FlatQuery(kind, tree, sources, frozenset())
     pairs: set[Pair] = set()
     for join in tree.args.get("joins") or ():
         joined = str(join.args.get("kind") or "").upper()
         if join.args.get("side") or joined not in ("", "INNER") or join.args.get("on") is None:
-            raise shape.refused("Only INNER JOIN … ON is allowed between tables")
+            raise shape.refused("Only INNER JOIN … ON is allowed between tables", join)
         pairs |= _condition(join.args["on"], plain)
     return FlatQuery(kind, tree, sources, frozenset(pairs))
+
+
+_FORMS = {
+    "list": "SELECT DISTINCT … FROM … INNER JOIN … ON … WHERE … LIMIT …",
+    "aggregation": "SELECT … FROM … INNER JOIN … ON … WHERE … GROUP BY … HAVING … ORDER BY …",
+}
 
 
 @dataclass(frozen=True)
 class _Shape:
     kind: str
 
-    def refused(self, what: str) -> QueryRefused:
-        return QueryRefused(f"{what} under {self.kind} analysis rules.", rule=f"{self.kind}.querySyntax")
+    def refused(self, what: str, node: exp.Expr) -> QueryRefused:
+        return QueryRefused(
+            f"{what} under {self.kind} analysis rules; allowed is {_FORMS[self.kind]}.",
+            rule=f"{self.kind}.querySyntax",
+            at=place.at(node),
+        )
 
 
 def _condition(on: exp.Expr, query: FlatQuery) -> set[Pair]:
@@ -103,18 +130,18 @@ def _condition(on: exp.Expr, query: FlatQuery) -> set[Pair]:
     if isinstance(on, exp.And | exp.Or):
         operator = "AND" if isinstance(on, exp.And) else "OR"
         for table in query.sources.values():
-            _operator(operator, table, query)
+            _operator(operator, on, table, query)
         branches = [_condition(branch, query) for branch in on.flatten()]
         if operator == "AND":
             return set().union(*branches)
         return set.intersection(*branches)
     if not isinstance(on, exp.EQ):
-        raise query.refuse("joinColumns", "A JOIN condition may only compare join columns by =.")
+        raise query.refuse("joinColumns", "A JOIN condition may only compare join columns by =.", on)
     sides = (on.this, on.expression)
     for side in sides:
         if not isinstance(side, exp.Column):
             raise query.refuse(
-                "joinColumns", "A JOIN condition may only compare bare columns, one with another."
+                "joinColumns", "A JOIN condition may only compare bare columns, one with another.", side
             )
         table = query.table(side)
         if side.args.get("db") is not None or side.name not in names(table, "joinColumns"):
@@ -122,16 +149,20 @@ def _condition(on: exp.Expr, query: FlatQuery) -> set[Pair]:
                 "joinColumns",
                 f"{table.name}.{side.name} may not be used in a JOIN; its join columns are: "
                 f"{listed(names(table, 'joinColumns'))}.",
+                side,
                 table,
                 side.name,
+                names(table, "joinColumns"),
             )
     pair = frozenset(side.table for side in sides)
     if len(pair) != 2:
-        raise query.refuse("joinColumns", "A JOIN condition must compare columns of two different tables.")
+        raise query.refuse(
+            "joinColumns", "A JOIN condition must compare columns of two different tables.", on
+        )
     return {pair}
 
 
-def _operator(operator: str, table: Table, query: FlatQuery) -> None:
+def _operator(operator: str, node: exp.Expr, table: Table, query: FlatQuery) -> None:
     rule: Mapping[str, Any] = table.rule or {}
     allowed = rule.get("allowedJoinOperators")
     # the service model says: default is AND; an empty list is the owner's own word
@@ -140,7 +171,9 @@ def _operator(operator: str, table: Table, query: FlatQuery) -> None:
         raise query.refuse(
             "allowedJoinOperators",
             f"{operator} in a JOIN condition is not allowed by {table.name}; it allows: {listed(allowed)}.",
+            node,
             table,
+            allowed=allowed,
         )
 
 

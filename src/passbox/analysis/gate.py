@@ -1,15 +1,17 @@
 """The order of the gate's steps: text in, an ApprovedPlan out, or a refusal.
 
-parse → constructs → names and lineage → rules → regenerate → the same again on the regenerated text, which
-must give the same text and the same lineage. What the engine runs is the regenerated text and nothing else.
-Pure: no state, no clock, no files. This module knows the order; each step knows its own business.
+parse → chains cut → constructs → names and lineage → rules → regenerate → the same again on the regenerated
+text, which must give the same text and the same lineage. What the engine runs is the regenerated text and
+nothing else. Pure: no state, no clock, no files. This module knows the order; each step knows its own
+business.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from sqlglot import exp
 
-from passbox.analysis import construct, lineage, rules, text
+from passbox.analysis import chains, construct, lineage, place, rules, text
 from passbox.analysis.lineage import Lineage
 from passbox.analysis.plan import _KEY, ApprovedPlan, Parameter, Purpose, Table, Text
 from passbox.errors import QueryRefused
@@ -20,8 +22,10 @@ def approve(
 ) -> ApprovedPlan:
     """See `passbox.analysis.approve`."""
     try:
-        tree, facts = _analyse(query, parameters, tables)
-        if rules.enforce(tree, facts, tables, purpose):
+        with _placed(query):
+            tree, facts = _analyse(query, parameters, tables)
+            changed = _enforce(tree, facts, tables, purpose)
+        if changed:
             # a rule added a condition: what it added must be analysed like everything else
             facts = lineage.trace(tree, tables)
         sql = text.render(tree)
@@ -46,13 +50,46 @@ def approve(
     )
 
 
+@contextmanager
+def _placed(query: str) -> Iterator[None]:
+    """Refusals say where in `query`; those of its regeneration, which nobody wrote, say nothing of it."""
+    try:
+        yield
+    except QueryRefused as refusal:
+        if refusal.at is not None:
+            refusal.place = place.of(query, refusal.at)
+        raise
+
+
+def _enforce(tree: exp.Query, facts: Lineage, tables: Mapping[str, Table], purpose: Purpose) -> bool:
+    """The rules; where one has no better place for a refusal, it is where its table is first named."""
+    try:
+        return rules.enforce(tree, facts, tables, purpose)
+    except QueryRefused as refusal:
+        if refusal.at is None and refusal.table is not None:
+            named = [table for table in tree.find_all(exp.Table) if table.name == refusal.table]
+            refusal.at = min((at for at in map(place.at, named) if at is not None), default=None)
+        raise
+
+
+def _grammar(query: str, *, limited: bool = True) -> tuple[exp.Query, frozenset[str]]:
+    """The tree of a text that holds nothing but the gate's own grammar, and the parameters that it uses."""
+    tree = text.parse(query, limited=limited)
+    chains.cut(tree)
+    return tree, construct.check(tree)
+
+
 def _analyse(
     query: str, parameters: Mapping[str, object], tables: Mapping[str, Table], *, limited: bool = True
 ) -> tuple[exp.Query, Lineage]:
-    tree = text.parse(query, limited=limited)
-    used = construct.check(tree)
+    tree, used = _grammar(query, limited=limited)
     for name in sorted(used - parameters.keys()):
-        raise QueryRefused(f"The query uses the parameter :{name}, which has no value.", rule="sql.parameter")
+        [first, *_] = [node for node in tree.find_all(exp.Placeholder) if node.this == name]
+        raise QueryRefused(
+            f"The query uses the parameter :{name}, which has no value.",
+            rule="sql.parameter",
+            at=place.at(first),
+        )
     for name in sorted(parameters.keys() - used):
         raise QueryRefused(
             f"The parameter {name} has a value but the query does not use :{name}.", rule="sql.parameter"
@@ -63,8 +100,8 @@ def _analyse(
 def read(query: str) -> Text:
     """See `passbox.analysis.read`."""
     try:
-        tree = text.parse(query)
-        used = construct.check(tree)
+        with _placed(query):
+            tree, used = _grammar(query)
     except RecursionError:
         raise text.too_deep() from None
     own = {cte.alias.lower() for cte in tree.ctes}

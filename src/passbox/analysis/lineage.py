@@ -11,11 +11,13 @@ This module knows names and lineage; it must not know rules.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import NamedTuple
 
 from sqlglot import exp
 
-from passbox.analysis import text
+from passbox.analysis import place, text
 from passbox.analysis.construct import NAME, refused
 from passbox.analysis.plan import Table
 from passbox.analysis.scope import BaseColumn, Output, Scope, Source, Sources, resolve, unknown
@@ -23,6 +25,13 @@ from passbox.errors import QueryRefused
 
 MAX_TABLES = 15
 _LONGEST_LABEL = 64
+
+
+class Mention(NamedTuple):
+    """A node of the resolved tree and the base columns whose values it may hold; none for a constant."""
+
+    node: exp.Expr
+    sources: Sources
 
 
 @dataclass(frozen=True)
@@ -33,18 +42,29 @@ class Lineage:
     influences: base columns that filter, join, group or sort anywhere in the query
     reads:      table → the columns it must be given with, sorted
     aliases:    alias → table for the sources of the outermost SELECT that are base tables
+    mentions:   what stands for a column in the resolved tree, an output's name or position included
     """
 
     outputs: tuple[Output, ...]
     influences: Sources
     reads: Mapping[str, tuple[str, ...]]
     aliases: Mapping[str, str]
+    mentions: tuple[Mention, ...] = field(compare=False, repr=False)
+
+    def node(self, output: Output, source: BaseColumn) -> exp.Expr:
+        """Where the expression of an output mentions one of its sources."""
+        found = (mention for span in output.spans for mention in self.mentions[span])
+        return next(mention.node for mention in found if source in mention.sources)
 
 
 def trace(tree: exp.Query, tables: Mapping[str, Table]) -> Lineage:
     """Resolve `tree` in place against `tables` (association name → table)."""
     tracer = _Tracer(tables)
-    outputs = tracer.root(tree)
+    try:
+        outputs = tracer.root(tree)
+    except QueryRefused as refusal:
+        refusal.at = place.at(tracer.here)
+        raise
     if not tracer.reads:
         raise QueryRefused("The query reads no table of the collaboration.", rule="sql.table")
     if len(tracer.reads) > MAX_TABLES:
@@ -57,6 +77,7 @@ def trace(tree: exp.Query, tables: Mapping[str, Table]) -> Lineage:
         influences=frozenset(tracer.influences),
         reads={name: tuple(sorted(columns)) for name, columns in sorted(tracer.reads.items())},
         aliases=tracer.aliases,
+        mentions=tuple(tracer.mentions),
     )
 
 
@@ -70,6 +91,8 @@ class _Tracer:
         self.influences: set[BaseColumn] = set()
         self.aliases: dict[str, str] = {}
         self.mentioned: set[BaseColumn] = set()
+        self.mentions: list[Mention] = []
+        self.here: exp.Expr | None = None  # what is looked at, for refusals
 
     # ---- queries -------------------------------------------------------------------------------------
 
@@ -77,6 +100,7 @@ class _Tracer:
         with_ = tree.args.get("with_")
         declared: set[str] = set()
         for cte in with_.expressions if with_ is not None else ():
+            self.here = cte.args["alias"]
             name = _lower(cte.args["alias"].this)
             if name in self.tables or name in declared:
                 raise QueryRefused(
@@ -94,6 +118,7 @@ class _Tracer:
         return outputs
 
     def query(self, node: exp.Expr, parent: Scope | None, *, root: bool = False) -> list[Output]:
+        self.here = node
         if node.args.get("with_") is not None and not root:
             raise refused("WITH inside a subquery", "Move it to the start of the query.")
         if isinstance(node, exp.Select):
@@ -112,12 +137,15 @@ class _Tracer:
         left = self.query(node.this, parent)
         right = self.query(node.expression, parent)
         if len(left) != len(right):
+            self.here = node.expression
             raise QueryRefused(
                 f"The two sides of {type(node).__name__.upper()} have {len(left)} and {len(right)} columns.",
                 rule="sql.column",
             )
         # for EXCEPT and INTERSECT too: a row that stays tells that its value is, or is not, on the right
-        outputs = [Output(a.name, a.sources | b.sources) for a, b in zip(left, right, strict=True)]
+        outputs = [
+            Output(a.name, a.sources | b.sources, a.spans + b.spans) for a, b in zip(left, right, strict=True)
+        ]
         self.order(node, Scope(), outputs, only_outputs=True)
         return outputs
 
@@ -147,7 +175,8 @@ class _Tracer:
 
     # ---- FROM ----------------------------------------------------------------------------------------
 
-    def source(self, node: exp.Expr, place: int) -> Source:
+    def source(self, node: exp.Expr, number: int) -> Source:
+        self.here = node
         alias_node = node.args.get("alias")
         alias = _lower(alias_node.this) if alias_node is not None else None
         if isinstance(node, exp.Subquery):
@@ -155,7 +184,7 @@ class _Tracer:
                 raise refused("A join in brackets", "Write the joins one after the other.")
             outputs = self.query(node.this, None)
             if alias is None:
-                alias = f"__source_{place}"  # nothing can name it; two engines need not invent one
+                alias = f"__source_{number}"  # nothing can name it; two engines need not invent one
                 node.set("alias", exp.TableAlias(this=exp.to_identifier(alias, quoted=True)))
             _unique(outputs, f"The subquery {alias}")
             return Source(alias, _by_name(outputs))
@@ -178,8 +207,9 @@ class _Tracer:
                 frozenset(c.name.lower() for c in table.columns if c.type.lower() not in _FLAT_TYPES),
             )
             written = table.name
-        node.set("this", exp.to_identifier(written, quoted=True))
-        node.set("alias", exp.TableAlias(this=exp.to_identifier(source.alias, quoted=True)))
+        origin = node if alias_node is None else alias_node.this
+        node.set("alias", exp.TableAlias(this=place.name(source.alias, origin)))
+        node.set("this", place.name(written, node.this))
         return source
 
     def table(self, name: str, written: str) -> Table:
@@ -192,13 +222,15 @@ class _Tracer:
                 + f"; there are: {known}.",
                 rule="sql.table",
                 table=written,
+                allowed=sorted(table.name for group in self.tables.values() for table in group),
             )
         return found[0]
 
     def joins(self, node: exp.Select, scope: Scope) -> None:
         joins = node.args.get("joins") or []
         sides = {_word(join, "side") for join in joins}
-        for place, join in enumerate(joins, 1):
+        for number, join in enumerate(joins, 1):
+            self.here = join
             kind, side = _word(join, "kind"), _word(join, "side")
             on, using = join.args.get("on"), join.args.get("using") or []
             if kind not in _JOIN_KINDS or side not in _JOIN_SIDES:
@@ -209,22 +241,24 @@ class _Tracer:
                 if sides & {"RIGHT", "FULL"}:
                     # a comma binds more weakly than JOIN, which matters beside these two
                     raise refused("A join without ON beside a RIGHT or FULL JOIN")
-            source = self.source(join.this, place)
+            source = self.source(join.this, number)
             names = [_lower(name) for name in using]
             if names:
                 if side in ("RIGHT", "FULL"):
                     raise refused(f"USING in a {side} JOIN", "Write ON.")
                 join.set("using", None)
-                join.set("on", self.using(names, scope, source))
+                join.set("on", self.using(names, using, scope, source))
+            self.here = join.this
             scope.add(source, using=names)
             if on is not None:
                 self.influences |= self.expression(on, scope)
             if kind in ("SEMI", "ANTI"):
                 scope.hide(source)
 
-    def using(self, names: list[str], scope: Scope, right: Source) -> exp.Expr:
+    def using(self, names: list[str], written: list[exp.Expr], scope: Scope, right: Source) -> exp.Expr:
         pairs: list[exp.Expr] = []
-        for name in dict.fromkeys(names):
+        for name, origin in dict(zip(names, written, strict=True)).items():
+            self.here = origin
             found = resolve((name,), Scope(None, scope.sources, scope.visible, scope.places))
             if found is None:
                 raise unknown(name, scope.sources.values())
@@ -233,7 +267,8 @@ class _Tracer:
                 raise unknown(name, [right])
             for alias, output in ((found.alias, found.column), (right.alias, column)):
                 self.influences |= self.read(output)
-                pairs.append(_column((alias, output.name)))
+                pairs.append(_column((alias, output.name), origin))
+                self.mentions.append(Mention(pairs[-1], output.sources))
         equal: list[exp.Expr] = [
             exp.EQ(this=left, expression=right) for left, right in zip(pairs[::2], pairs[1::2], strict=True)
         ]
@@ -249,12 +284,15 @@ class _Tracer:
         outputs: list[Output] = []
         taken: set[str] = {item.alias.lower() for item in node.expressions if isinstance(item, exp.Alias)}
         for item in node.expressions:
+            self.here = item
             for projection in self.spell_out(item, scope):
                 if not isinstance(projection, exp.Alias):
                     name = self.name(projection, scope, taken, len(outputs))
                     projection = exp.Alias(this=projection, alias=exp.to_identifier(name))
                 taken.add(projection.alias.lower())
-                outputs.append(Output(projection.alias, self.expression(projection.this, scope)))
+                start = len(self.mentions)
+                sources = self.expression(projection.this, scope)
+                outputs.append(Output(projection.alias, sources, (slice(start, len(self.mentions)),)))
                 written.append(projection)
         node.set("expressions", written)
         return outputs
@@ -265,7 +303,8 @@ class _Tracer:
             if not scope.visible:
                 raise QueryRefused("A star needs a FROM.", rule="sql.star")
             return [
-                _column((alias, scope.sources[alias].columns[name].name)) for alias, name in scope.visible
+                _column((alias, scope.sources[alias].columns[name].name), item)
+                for alias, name in scope.visible
             ]
         if isinstance(item, exp.Column) and isinstance(item.this, exp.Star):
             alias = item.table.lower()
@@ -274,10 +313,10 @@ class _Tracer:
                 raise QueryRefused(
                     f"There is no table {item.table} in this FROM to take every column of.", rule="sql.star"
                 )
-            return [_column((alias, output.name)) for output in source.columns.values()]
+            return [_column((alias, output.name), item.args["table"]) for output in source.columns.values()]
         return [item]
 
-    def name(self, projection: exp.Expr, scope: Scope, taken: set[str], place: int) -> str:
+    def name(self, projection: exp.Expr, scope: Scope, taken: set[str], number: int) -> str:
         if isinstance(projection, exp.Column):
             found = resolve(_parts(projection), scope)
             if found is None:
@@ -287,17 +326,21 @@ class _Tracer:
             return str(projection.expression.name)
         label = text.label(projection)
         fits = len(label) <= _LONGEST_LABEL and NAME.fullmatch(label) and label.lower() not in taken
-        return label if fits else f"_c{place}"
+        return label if fits else f"_c{number}"
 
     def grouped(self, item: exp.Expr, scope: Scope, outputs: list[Output]) -> Sources:
+        self.here = item
         if (ordinal := _ordinal(item, outputs, "GROUP BY")) is not None:
+            self.mentions.append(Mention(item, ordinal.sources))
             return ordinal.sources
         return self.expression(item, scope, outputs)
 
     def order(self, node: exp.Query, scope: Scope, outputs: list[Output], *, only_outputs: bool) -> None:
         order = node.args.get("order")
         for item in order.expressions if order is not None else ():
+            self.here = item
             if (ordinal := _ordinal(item.this, outputs, "ORDER BY")) is not None:
+                self.mentions.append(Mention(item.this, ordinal.sources))
                 self.influences |= ordinal.sources
             else:
                 self.influences |= self.expression(
@@ -333,12 +376,14 @@ class _Tracer:
     def column(
         self, node: exp.Column, scope: Scope, outputs: list[Output] | None, outputs_first: bool
     ) -> Sources:
+        self.here = node
         parts = _parts(node)
         alias = _output(parts[0].lower(), outputs) if outputs and len(parts) == 1 else None
         found = resolve(parts, scope)
         if alias is not None and (found is None or (outputs_first and alias.sources == found.column.sources)):
             # stays a bare name: the engine's own rule finds the output, as no source has the name
-            node.set("this", exp.to_identifier(alias.name, quoted=True))
+            _write(node, (alias.name,))
+            self.mentions.append(Mention(node, alias.sources))
             return alias.sources
         if found is None:
             raise unknown(parts[0].lower(), scope.sources.values(), _NO_ALIAS)
@@ -349,11 +394,8 @@ class _Tracer:
                 rule="sql.name",
                 column=found.column.name,
             )
-        written = (found.alias, found.column.name, *found.fields)
-        if len(written) > len(_COLUMN_PARTS):
-            raise refused("A struct field this deep")
-        for part, name in zip(_COLUMN_PARTS[: len(written)], reversed(written), strict=True):
-            node.set(part, exp.to_identifier(name, quoted=True))
+        _write(node, (found.alias, found.column.name, *found.fields))
+        self.mentions.append(Mention(node, found.column.sources))
         return self.read(found.column)
 
     def subquery(self, node: exp.Query, scope: Scope) -> Sources:
@@ -363,6 +405,7 @@ class _Tracer:
             _without_projections(node)
         outputs = self.query(node, scope)
         if not isinstance(node.parent, exp.Exists) and len(outputs) != 1:
+            self.here = node
             raise QueryRefused(
                 f"A subquery inside an expression must have one column; this one has {len(outputs)}.",
                 rule="sql.column",
@@ -402,9 +445,18 @@ def _parts(column: exp.Column) -> tuple[str, ...]:
     return tuple(part.name for part in column.parts)
 
 
-def _column(written: tuple[str, str]) -> exp.Column:
+def _column(written: tuple[str, str], origin: exp.Expr) -> exp.Column:
     alias, name = written
-    return exp.Column(this=exp.to_identifier(name, quoted=True), table=exp.to_identifier(alias, quoted=True))
+    return exp.Column(this=place.name(name, origin), table=place.name(alias, origin))
+
+
+def _write(column: exp.Column, written: tuple[str, ...]) -> None:
+    """Writes a column in full; what was there already keeps its place in the text."""
+    if len(written) > len(_COLUMN_PARTS):
+        raise refused("A struct field this deep")
+    parts = column.parts
+    for part, name, old in zip_longest(_COLUMN_PARTS[: len(written)], reversed(written), reversed(parts)):
+        column.set(part, place.name(name, old or parts[0]))
 
 
 def _by_name(outputs: Iterable[Output]) -> dict[str, Output]:

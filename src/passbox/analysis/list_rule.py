@@ -24,11 +24,11 @@ def enforce(tree: exp.Query, facts: Lineage, tables: Mapping[str, Table], purpos
     """Refuse what the list rule of a table refuses; never changes the tree."""
     query = flatten(tree, facts, tables, "list", ("distinct", "where", "limit"))
     if query.select.args.get("distinct") is None:
-        raise query.refuse("querySyntax", "A list query must be SELECT DISTINCT.")
+        raise query.refuse("querySyntax", "A list query must be SELECT DISTINCT.", query.select)
     for item in query.select.expressions:
         _only(item.this, _MATHS, query, "SELECT")
         if item.find(exp.Column) is None:
-            raise query.refuse("querySyntax", f"The output {item.alias} has no column in it.")
+            raise query.refuse("querySyntax", f"The output {item.alias} has no column in it.", item)
     where = query.select.args.get("where")
     if where is not None:
         _only(where.this, _CONDITIONS, query, "WHERE")
@@ -36,8 +36,11 @@ def enforce(tree: exp.Query, facts: Lineage, tables: Mapping[str, Table], purpos
         first = next(iter(query.sources.values()))
         raise query.refuse(
             "joinColumns",
-            f"A query on {first.name} must have an INNER JOIN with a table of the member who runs it.",
+            f"A query on {first.name} must have an INNER JOIN with a table of the member who runs it, on its "
+            f"join columns: {listed(names(first, 'joinColumns'))}.",
+            query.select.args["from_"],
             first,
+            allowed=names(first, "joinColumns"),
         )
     connected = query.connected(purpose)
     for alias, table in query.sources.items():
@@ -46,7 +49,9 @@ def enforce(tree: exp.Query, facts: Lineage, tables: Mapping[str, Table], purpos
                 "joinColumns",
                 f"{table.name} must be joined, directly or through others, with a table of the member who "
                 f"runs the query, on its join columns: {listed(names(table, 'joinColumns'))}.",
+                query.named(alias),
                 table,
+                allowed=names(table, "joinColumns"),
             )
     return False
 
@@ -62,19 +67,23 @@ def _only(node: exp.Expr, allowed: tuple[type[exp.Expr], ...], query: FlatQuery,
                 else type(current).__name__
             )
             raise query.refuse(
-                "querySyntax", f"In {clause} only columns and mathematical operators are allowed, not {what}."
+                "querySyntax",
+                f"In {clause} only columns and mathematical operators are allowed, not {what}.",
+                current,
             )
         if not isinstance(current, exp.Column):
             stack.extend(current.iter_expressions())
             continue
         table = query.table(current)
         if current.args.get("db") is not None:
-            raise query.refuse("listColumns", "A field of a struct is not a list column.", table)
+            raise query.refuse("listColumns", "A field of a struct is not a list column.", current, table)
         if current.name not in names(table, "listColumns"):
             raise query.refuse(
                 "listColumns",
                 f"{table.name}.{current.name} may not be used in {clause}; its list columns are: "
                 f"{listed(names(table, 'listColumns'))}.",
+                current,
                 table,
                 current.name,
+                names(table, "listColumns"),
             )

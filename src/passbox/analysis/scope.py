@@ -23,11 +23,18 @@ class BaseColumn(NamedTuple):
 Sources = frozenset[BaseColumn]
 
 
-class Output(NamedTuple):
-    """A column that a query gives out: its name and every base column whose value may be in it."""
+@dataclass(frozen=True)
+class Output:
+    """A column that a query gives out.
+
+    name:    as it is written
+    sources: every base column whose value may be in it
+    spans:   its parts of `Lineage.mentions`
+    """
 
     name: str
     sources: Sources
+    spans: tuple[slice, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass
@@ -185,4 +192,5 @@ def unknown(name: str, sources: Iterable[Source], hint: str = "") -> QueryRefuse
         rule="sql.column",
         table=tables[0] if len(listed) == 1 and tables else None,
         column=name,
+        allowed=(f"{source.alias}.{column.name}" for source in listed for column in source.columns.values()),
     )

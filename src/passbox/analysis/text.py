@@ -25,6 +25,7 @@ _OPENING = {TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.CASE}
 _CLOSING = {TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.END}
 _TEMPLATING = {TokenType.L_BRACE, TokenType.R_BRACE, TokenType.BLOCK_START, TokenType.BLOCK_END}
 _START = {TokenType.SELECT, TokenType.WITH, TokenType.L_PAREN}
+_UNCLOSED = re.compile(r"from \d+:(\d+)")
 _TERMINAL_COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
@@ -63,6 +64,7 @@ def parse(query: str, *, limited: bool = True) -> exp.Query:
         raise QueryRefused(
             f"The query has {len(tokens)} words and signs; at most {MAX_TOKENS} are allowed.",
             rule="limits.tokens",
+            at=tokens[MAX_TOKENS].start,
         )
     try:
         trees = _DIALECT.parser(error_level=ErrorLevel.RAISE, max_errors=1).parse(tokens, query)
@@ -82,59 +84,63 @@ def _tokens(query: str) -> list[Token]:
     try:
         tokens = _DIALECT.tokenize(query)
     except TokenError as error:
+        found = _UNCLOSED.search(str(error.__cause__ or error))
         raise QueryRefused(
-            f"The query cannot be read as Spark SQL: {_plain(str(error))}.", rule="syntax"
+            f"The query cannot be read as Spark SQL: {_plain(str(error))}.",
+            rule="syntax",
+            at=int(found[1]) if found else None,
         ) from None
     while tokens and tokens[-1].token_type == TokenType.SEMICOLON:
         tokens.pop()
     if not tokens or tokens[0].token_type not in _START:
         raise QueryRefused(
-            "Only a query may run: the text must start with SELECT or WITH.", rule="sql.statement"
+            "Only a query may run: the text must start with SELECT or WITH.",
+            rule="sql.statement",
+            at=tokens[0].start if tokens else None,
         )
     depth = 0
     for token in tokens:
         kind = token.token_type
         if kind == TokenType.SEMICOLON:
             raise QueryRefused(
-                f"The text must be exactly one query; a second one starts after line {token.line}, "
-                f"column {token.col}.",
+                "The text must be exactly one query; a second one starts after this semicolon.",
                 rule="sql.statement",
+                at=token.start,
             )
         if kind in _TEMPLATING:
             raise QueryRefused(
-                f"Braces are not allowed (line {token.line}, column {token.col}); parameters are written "
-                ":name.",
+                "Braces are not allowed; parameters are written :name.",
                 rule="sql.construct",
+                at=token.start,
             )
         if kind in _OPENING:
             depth += 1
         elif kind in _CLOSING:
             depth -= 1
         if depth > MAX_OPEN:
-            raise too_deep()
+            raise too_deep(token.start)
     return tokens
 
 
-def too_deep() -> QueryRefused:
-    """The refusal of a query that nests deeper than the gate follows."""
+def too_deep(at: int | None = None) -> QueryRefused:
+    """The refusal of a query that nests deeper than the gate follows, from character `at` on."""
     return QueryRefused(
         f"The query is nested too deeply; at most {MAX_OPEN} brackets or CASEs may be open at once, and long "
         "chains of different operators must be cut by brackets or moved into a WITH.",
         rule="limits.nesting",
+        at=at,
     )
 
 
 def _syntax(error: ParseError) -> QueryRefused:
     first = error.errors[0] if error.errors else {}
-    line, column = first.get("line"), first.get("col")
+    line, last = first.get("line"), first.get("col")
     near = _plain(str(first.get("highlight") or ""))[:40]
     what = _plain(str(first.get("description") or "unexpected text")).rstrip(".")
-    place = f" at line {line}, column {column}" if line else ""
     return QueryRefused(
-        f"The query cannot be parsed as Spark SQL{place}"
-        + (f', near "{near}"' if near else "")
-        + f": {what}.",
+        "The query cannot be parsed as Spark SQL" + (f', near "{near}"' if near else "") + f": {what}.",
         rule="syntax",
+        place=(line, max(1, last - len(near) + 1)) if line and last else None,
     )
 
 
