@@ -7,6 +7,7 @@ receive; `guest` may receive and has not joined. The work is done by `lib.worksh
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from lib.room import Room, collaborate, join, named
 from lib.workshop import ledger
@@ -112,6 +113,24 @@ class Desk:
 
     def distribute(self, *locations: Any) -> Any:
         return {"distribute": {"locations": [*locations]}}
+
+    def template(self, text: str, *declared: Rule, party: str = "owner", **more: Any) -> str:
+        """Has a party write an analysis template with these parameters; its ARN."""
+        made = self.client(party).create_analysis_template(
+            **self.own(party),
+            name=f"template {uuid4()}",
+            format="SQL",
+            source={"text": text},
+            analysisParameters=[*declared],
+            **more,
+        )
+        return str(made["analysisTemplate"]["arn"])
+
+    def start_template(self, template: str, output: Any = None, **parameters: str) -> Any:
+        """Submits a query by a template's ARN; the answer."""
+        sql = {"analysisTemplateArn": template, "parameters": parameters}
+        request = {**self.request(output=output), "sqlParameters": sql}
+        return self.client().start_protected_query(**request)["protectedQuery"]
 
     def request(self, query: str = QUERY, output: Any = None, **changes: Any) -> dict[str, Any]:
         sql = {"queryString": query, **changes.pop("sql", {})}
