@@ -149,7 +149,11 @@ class Payers(RuleBasedStateMachine):
         )["configuredModelAlgorithmAssociationArn"]
         with self.database.write() as tx:
             owner = resources.require(tx, "membership", self.memberships[RUNNER])
-            body = {"configuredModelAlgorithmAssociations": [self.association], "numberOfRecords": RECORDS}
+            body = {
+                "configuredModelAlgorithmAssociations": [self.association],
+                "numberOfRecords": RECORDS,
+                "sources": [],
+            }
             id = "00000000-0000-4000-8000-000000000001"
             place = f"membership/{owner.id}/ml-input-channel/{id}"
             self.channel = names.arn("cleanrooms-ml", self.settings.region, RUNNER, place)
@@ -174,9 +178,8 @@ class Payers(RuleBasedStateMachine):
     def spent(self, payer: str, period: str) -> int:
         with self.database.read() as tx:
             month = names.month(self.now) if period == "MONTH" else None
-            return sum(
-                transfers.spent(tx, payer, self.collaboration, MODEL_TRAINING, month=month, unit="usd_micro")
-            )
+            accounts = transfers.payer_accounts(payer, self.collaboration, MODEL_TRAINING)
+            return sum(transfers.spent(tx, accounts, period=month, unit="usd_micro"))
 
     # members and candidates
 

@@ -160,6 +160,7 @@ _TAGGABLE = (
     "configured_model_algorithm",
     "configured_model_algorithm_association",
     "ml_input_channel",
+    "privacy_budget_template",
     "trained_model",
     "trained_model_inference_job",
 )

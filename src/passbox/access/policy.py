@@ -63,14 +63,18 @@ _CLEANROOMS = {
     _CREATOR: "UpdateCollaboration DeleteCollaboration DeleteMember CreateCollaborationChangeRequest",
     _PARTY: "GetCollaborationChangeRequest ListCollaborationChangeRequests UpdateCollaborationChangeRequest",
     _MEMBER: "ListSchemas GetSchema BatchGetSchema GetSchemaAnalysisRule BatchGetSchemaAnalysisRule "
+    "GetCollaborationPrivacyBudgetTemplate ListCollaborationPrivacyBudgetTemplates "
+    "ListCollaborationPrivacyBudgets "
     "GetCollaborationAnalysisTemplate ListCollaborationAnalysisTemplates "
     "BatchGetCollaborationAnalysisTemplate",
     _OWN: "GetMembership DeleteMembership GetConfiguredTableAssociation ListConfiguredTableAssociations "
     "DeleteConfiguredTableAssociation GetConfiguredTableAssociationAnalysisRule "
     "DeleteConfiguredTableAssociationAnalysisRule GetProtectedQuery ListProtectedQueries "
+    "GetPrivacyBudgetTemplate ListPrivacyBudgetTemplates DeletePrivacyBudgetTemplate ListPrivacyBudgets "
     "GetAnalysisTemplate ListAnalysisTemplates DeleteAnalysisTemplate",
     _ACTIVE: "UpdateMembership CreateConfiguredTableAssociation UpdateConfiguredTableAssociation "
     "CreateConfiguredTableAssociationAnalysisRule UpdateConfiguredTableAssociationAnalysisRule "
+    "CreatePrivacyBudgetTemplate UpdatePrivacyBudgetTemplate "
     "CreateAnalysisTemplate UpdateAnalysisTemplate",
     _RUNNER: "StartProtectedQuery UpdateProtectedQuery",
     _TABLE: "GetConfiguredTable UpdateConfiguredTable DeleteConfiguredTable "

@@ -33,8 +33,7 @@ def plan(tx: Transaction, resource: Resource, _tools: Tools) -> Plan:
     if resources.first(tx, "configured_model_algorithm_association", arn=association) is None:
         raise JobFailed("INVALID_RESOURCE", "The configured model algorithm association is gone.")
     purpose = Purpose(runner=resource.account, additional_analysis=association)
-    collaboration = resource.collaboration or ""
-    prepared = query.prepare(tx, collaboration, source["sqlParameters"], body["workers"], purpose)
+    prepared = query.prepare(tx, resource, source["sqlParameters"], body["workers"], purpose)
     return Plan(prepared, cast(Literal["csv", "parquet"], source.get("resultFormat", "CSV").lower()))
 
 

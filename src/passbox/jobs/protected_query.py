@@ -48,7 +48,7 @@ def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
     worker = body["computeConfiguration"]["worker"]
     return Plan(
         places=tuple(_place(one, resource.id, tools) for one in found),
-        query=query.prepare(tx, collaboration, body["sqlParameters"], worker, purpose),
+        query=query.prepare(tx, resource, body["sqlParameters"], worker, purpose),
     )
 
 

@@ -12,6 +12,7 @@ from passbox.jobs.sources import Source, fetched, sources
 from passbox.ledger import prices
 from passbox.state import questions, schemas
 from passbox.state.database import Transaction
+from passbox.state.resources import Resource
 
 LONGEST_SECONDS = 12 * 3600  # as documented for protected queries
 
@@ -28,22 +29,29 @@ class Query:
 
 def prepare(
     tx: Transaction,
-    collaboration: str,
+    resource: Resource,
     sql: Mapping[str, Any],
     worker: Mapping[str, Any],
     purpose: Purpose,
 ) -> Query:
-    """Asks the gate again, with the rules as they are now, and where the tables it approved lie."""
+    """Asks the gate again, with the rules as they are now, and where the tables it approved lie.
+
+    resource: what the query is run for; its `sources` are the tables whose uses were reserved
+    """
+    collaboration = resource.collaboration or ""
     question = questions.question(tx, collaboration, sql, purpose)
     if question is None:
         raise JobFailed("RESOURCE_NOT_FOUND", "The analysis template is not there any more.")
     try:
         approved = question.approve()
     except QueryRefused as refusal:
-        raise JobFailed("MALFORMED_QUERY", f"{refusal.rule}: {refusal.message}") from refusal
-    associations = [
-        one for one in schemas.associations(tx, collaboration) if one.name in approved.tables
-    ]
+        raise JobFailed("MALFORMED_QUERY", refusal.explained()) from refusal
+    associations = schemas.named(tx, collaboration, approved.tables)
+    if [association.id for association in associations] != resource.body["sources"]:
+        raise JobFailed(
+            "INVALID_RESOURCE",
+            "A table of the query was brought anew after the query was submitted; submit it again.",
+        )
     return Query(approved, sources(tx, associations), worker["type"], worker["number"])
 
 

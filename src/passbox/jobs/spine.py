@@ -11,8 +11,9 @@
 
 A worker that takes a job over starts at its stored step: `approve`, `post` or `deliver`. A cancel is honoured
 until `post`. Money is posted at `post` and nowhere else, so exactly once; where nothing can be delivered, the
-final status comes with a refund. That status is written after the delivery, so that whoever sees ACTIVE finds
-the files (docs/decisions/0003).
+final status comes with a refund. Uses of tables are posted right before `run`, for good: whatever dies in it
+may have read them. The final status is written after the delivery, so that whoever sees ACTIVE finds the
+files (docs/decisions/0003).
 """
 
 import contextlib
@@ -26,7 +27,7 @@ from passbox.backends import trees
 from passbox.errors import JobFailed, PassboxError
 from passbox.jobs.disclose import disclose
 from passbox.jobs.kind import Kind, NotYet, Result, Tools, Workspace
-from passbox.ledger import book
+from passbox.ledger import book, budgets
 from passbox.names import Role
 from passbox.state import jobs, resources, statuses
 from passbox.state.database import Database, Transaction
@@ -127,6 +128,7 @@ def _work(database: Database, tools: Tools, kind: Kind, job: Job, checkpoint: Ch
             own = statuses.OF[job.kind]
             if resource.status == own.waiting:
                 resources.change(tx, resource, status=own.working)
+            budgets.spend(tx, job.id)
         checkpoint("run")
         result = kind.run(plan, workspace, tools)
     except NotYet as later:

@@ -5,9 +5,10 @@
        └────void────▶ nothing      the job never used anything
 
 Money runs from `payer/ACCOUNT/COLLABORATION/COST_TYPE/MONTH` (debited) to `room/COST_TYPE/MONTH` (credited);
-the month is that of the submission, also for what ends later. A correction is a new transfer. Identifiers
-come from the job, so doing a thing twice is seen and refused. Spend caps are held here, within the
-transaction that reserves or posts.
+the month is that of the submission, also for what ends later. Uses of tables run from
+`table/ASSOCIATION/GENERATION/PERIOD` to `room/access`, one at a time, and are never given back once posted.
+A correction is a new transfer. Identifiers come from the job, so doing a thing twice is seen and refused.
+Spend caps and access budgets are held within the transaction that reserves or posts.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,8 @@ from passbox.ledger.prices import MEASURES, MONEY, Price
 from passbox.state import transfers
 from passbox.state.database import Transaction
 from passbox.state.transfers import TALLIES, Transfer
+
+USE = "use"  # the unit of a table's uses in the book
 
 
 class BookError(PassboxError):
@@ -39,7 +42,7 @@ def reserve(
     entry = Transfer(
         id=f"{job}/{cost_type}/reserve",
         kind="reserve",
-        debit=transfers.payer_account(payer, collaboration, cost_type, month),
+        debit=f"{transfers.payer_accounts(payer, collaboration, cost_type)}/{month}",
         credit=f"room/{cost_type}/{month}",
         unit=MONEY,
         amount=price.of(quantity),
@@ -54,15 +57,20 @@ def reserve(
         price_per=price.per,
         at=at,
     )
-    if entry.amount < 0:
-        raise BookError(detail=f"{entry.id}: a negative amount")
     caps.admit(
         tx, payer=payer, collaboration=collaboration, cost_type=cost_type, month=month, amount=entry.amount
     )
+    hold(tx, entry)
+    return entry
+
+
+def hold(tx: Transaction, entry: Transfer) -> None:
+    """Appends a reservation; whoever makes it has asked the limit that it falls under."""
+    if entry.amount < 0:
+        raise BookError(detail=f"{entry.id}: a negative amount")
     if not transfers.add(tx, entry):
         raise BookError(detail=f"{entry.id} is reserved already")
     transfers.move(tx, entry, pending=entry.amount)
-    return entry
 
 
 def post(tx: Transaction, reservation: Transfer, quantity: int) -> Transfer:
@@ -81,9 +89,12 @@ def post(tx: Transaction, reservation: Transfer, quantity: int) -> Transfer:
     )
     if left is not None:
         amount = min(amount, reservation.amount + max(0, left))
-    entry = _settle(tx, "post", reservation, amount, quantity)
-    transfers.move(tx, entry, posted=entry.amount, quantity=entry.quantity, charges=1)
-    return entry
+    return _post(tx, reservation, amount, quantity)
+
+
+def spend(tx: Transaction, reservation: Transfer) -> Transfer:
+    """Ends a reservation with all that it holds."""
+    return _post(tx, reservation, reservation.amount, reservation.quantity)
 
 
 def void(tx: Transaction, reservation: Transfer) -> Transfer:
@@ -92,10 +103,10 @@ def void(tx: Transaction, reservation: Transfer) -> Transfer:
 
 
 def refund(tx: Transaction, job: str) -> list[Transfer]:
-    """Gives back everything that was posted for a job: a new transfer the other way for each post."""
+    """Gives back the money that was posted for a job: a new transfer the other way for each post."""
     made = []
     for entry in transfers.of_job(tx, job):
-        if entry.kind == "post":
+        if entry.kind == "post" and entry.unit == MONEY:
             back = replace(
                 entry,
                 id=f"{job}/{entry.cost_type}/refund",
@@ -138,6 +149,8 @@ def check(tx: Transaction) -> int:
         nonlocal count
         for entry in transfers.all_(tx):
             count += 1
+            if entry.unit == USE and (entry.kind == "refund" or entry.amount != int(entry.kind != "void")):
+                raise BookError(detail=f"{entry.id} is not one use of a table")
             yield entry
 
     replayed = replay(counted())
@@ -173,6 +186,12 @@ def replay(entries: Iterable[Transfer]) -> dict[tuple[str, str], tuple[int, ...]
             sums[account, entry.unit][4] += charges * entry.quantity
             sums[account, entry.unit][5] += charges
     return {key: tuple(row) for key, row in sums.items()}
+
+
+def _post(tx: Transaction, reservation: Transfer, amount: int, quantity: int) -> Transfer:
+    entry = _settle(tx, "post", reservation, amount, quantity)
+    transfers.move(tx, entry, posted=amount, quantity=quantity, charges=1)
+    return entry
 
 
 def _settle(tx: Transaction, kind: str, reservation: Transfer, amount: int, quantity: int) -> Transfer:

@@ -95,7 +95,8 @@ def left(tx: Transaction, *, payer: str, collaboration: str, cost_type: str, mon
 
 def _standing(tx: Transaction, cap: Cap, month: str) -> Standing:
     counted = month if cap.period == MONTH else None
-    spent = transfers.spent(tx, cap.payer, cap.collaboration, cap.cost_type, month=counted, unit=MONEY)
+    accounts = transfers.payer_accounts(cap.payer, cap.collaboration, cap.cost_type)
+    spent = transfers.spent(tx, accounts, period=counted, unit=MONEY)
     return Standing(cap, counted, *spent)
 
 

@@ -21,6 +21,7 @@ _SUBRESOURCES: dict[str, tuple[str, ...] | None] = {
     "analysis_template": None,
     "configured_model_algorithm_association": None,
     "ml_configuration": None,
+    "privacy_budget_template": None,
     "ml_input_channel": _LIVE,
     "trained_model": (*_LIVE, "CANCEL_PENDING", "CANCEL_IN_PROGRESS", "CANCEL_FAILED"),
 }

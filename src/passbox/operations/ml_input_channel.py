@@ -9,8 +9,9 @@ from passbox.operations import query, quotas
 from passbox.operations.brought import asked, described, new
 from passbox.operations.configured_model_algorithm import own_role
 from passbox.operations.member import paying_members
+from passbox.operations.privacy_budget import access_budgets
 from passbox.operations.registry import Output, Params, operation
-from passbox.operations.submission import IN_PROGRESS, UNDER_WAY, progress, submit
+from passbox.operations.submission import IN_PROGRESS, UNDER_WAY, progress, sources, submit
 from passbox.operations.tags import check_tags
 from passbox.state import resources
 from passbox.state.resources import Resource
@@ -35,7 +36,8 @@ def create_ml_input_channel(call: Call, params: Params) -> Output:
     source = params["inputChannel"]["dataSource"]["protectedQueryInputParameters"]
     worker, number = query.workers(source.get("computeConfiguration", {}), f"{_SOURCE}.computeConfiguration")
     sql, place = source["sqlParameters"], f"{_SOURCE}.sqlParameters"
-    query.check(call, sql, place, Purpose(runner=call.account, additional_analysis=association.arn))
+    purpose = Purpose(runner=call.account, additional_analysis=association.arn)
+    tables = query.check(call, sql, place, purpose)
     named = params.get("payerConfiguration", {})
     members = paying_members(call.tx, call.collaboration.id)
     payer = payers.resolve(
@@ -52,10 +54,11 @@ def create_ml_input_channel(call: Call, params: Params) -> Output:
         **asked(params),
         "payerConfiguration": {"computePayerAccountId": payer},
         "workers": {"type": worker, "number": number},
+        "sources": tables,
     }
     row = new(call, KIND, params["name"], body, status="CREATE_PENDING")
     resources.add(call.tx, row)
-    job = submit(call, row, KIND, query.cost(payer, worker, number))
+    job = submit(call, row, KIND, query.cost(payer, worker, number), tables=tables)
     resources.change(call.tx, row, body={"protectedQueryIdentifier": job.id})
     return {"mlInputChannelArn": row.arn}
 
@@ -72,15 +75,18 @@ def _check_name(call: Call, name: str) -> None:
 @operation("cleanroomsml.GetMLInputChannel")
 def get_ml_input_channel(call: Call, params: Params) -> Output:
     """The caller's channel."""
-    row = fetch.of_membership(call, KIND, params["mlInputChannelArn"])
-    return {**record(row), **progress(call.tx, row)}
+    return _whole(call, fetch.of_membership(call, KIND, params["mlInputChannelArn"]))
 
 
 @operation("cleanroomsml.GetCollaborationMLInputChannel")
 def get_collaboration_ml_input_channel(call: Call, params: Params) -> Output:
     """A channel of the collaboration, for every member."""
-    row = fetch.of_collaboration(call, KIND, params["mlInputChannelArn"])
-    return {**record(row), **progress(call.tx, row)}
+    return _whole(call, fetch.of_collaboration(call, KIND, params["mlInputChannelArn"]))
+
+
+def _whole(call: Call, row: Resource) -> Output:
+    """The record, how far the channel is, and how often its tables can be used still."""
+    return {**record(row), **progress(call.tx, row), **access_budgets(call.tx, sources(row))}
 
 
 @operation("cleanroomsml.ListMLInputChannels")

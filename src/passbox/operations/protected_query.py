@@ -104,7 +104,8 @@ def start_protected_query(call: Call, params: Params) -> Output:
     row = new(call, KIND, None, body, status=STATUSES.waiting, id=id, arn=arn)
     for one in found:
         _check_receiver(call, one, row.id)
-    query.check(call, sql, "sqlParameters", Purpose(runner=call.account, receivers=tuple(accounts)))
+    purpose = Purpose(runner=call.account, receivers=tuple(accounts))
+    tables = query.check(call, sql, "sqlParameters", purpose)
     field = "queryComputePayerAccountId"
     members = paying_members(call.tx, call.collaboration.id)
     payer = payers.resolve(members, prices.QUERY_COMPUTE, field, params.get(field))
@@ -115,8 +116,8 @@ def start_protected_query(call: Call, params: Params) -> Output:
         STATUSES.under_way,
         membership=call.membership.id,
     )
-    row = resources.add(call.tx, row._replace(body={**body, field: payer}))
-    submit(call, row, KIND, query.cost(payer, type, number))
+    row = resources.add(call.tx, row._replace(body={**body, field: payer, "sources": tables}))
+    submit(call, row, KIND, query.cost(payer, type, number), tables=tables)
     return {"protectedQuery": record(row)}
 
 

@@ -9,7 +9,7 @@ from passbox.errors import QueryRefused, ValidationException
 from passbox.ledger import prices
 from passbox.operations.registry import Params
 from passbox.operations.submission import Cost
-from passbox.state import questions
+from passbox.state import questions, schemas
 
 _WORKERS = {"CR.1X": (2, 128), "CR.4X": (2, 32), "CR.8X": (2, 16)}
 
@@ -34,8 +34,9 @@ def workers(compute: Params, place: str) -> tuple[str, int]:
     return type, number
 
 
-def check(call: Call, sql: Params, place: str, purpose: Purpose) -> None:
-    """The gate, at the door, aside because parsing is slow. The worker asks again.
+def check(call: Call, sql: Params, place: str, purpose: Purpose) -> list[str]:
+    """The gate, at the door, aside because parsing is slow; the worker asks again. Returns the ids of the
+    table associations that the query reads.
 
     sql: modelled parameters with a text or a template; place: what refusals call them
     """
@@ -48,14 +49,15 @@ def check(call: Call, sql: Params, place: str, purpose: Purpose) -> None:
         _refuse_synthetic(f"{place}.analysisTemplateArn", purpose)
     field = f"{place}.queryString" if question.template is None else f"{place}.analysisTemplateArn"
 
-    def ask() -> None:
+    def ask() -> tuple[str, ...]:
         try:
-            question.approve()
+            return question.approve().tables
         except QueryRefused as refusal:
-            message = f"{refusal.rule}: {refusal.message}"
+            message = refusal.explained()
             raise ValidationException(message, fields=[(field, message)], reason="INVALID_QUERY") from refusal
 
-    call.aside(("query", repr((question.tables, question.purpose))), ask)
+    tables = call.aside(("query", repr((question.tables, question.purpose))), ask)
+    return [row.id for row in schemas.named(call.tx, call.collaboration.id, tables)]
 
 
 def _refuse_synthetic(field: str, purpose: Purpose) -> NoReturn:

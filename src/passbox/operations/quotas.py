@@ -14,6 +14,7 @@ from passbox.state import resources
 from passbox.state.resources import Filters
 
 DEFAULTS = {
+    "access_budget_templates": 25,
     "configured_model_algorithms": 1000,
     "configured_model_algorithm_associations": 1000,
     "ml_input_channels": 100,

@@ -1,15 +1,16 @@
 """Submitting work and calling it off: in the same transaction as the resource, never apart from it.
 
-One submission is the resource's row, a reservation for each cost type (payer resolved and stored) and the
-queue's row: all of them or none.
+One submission is the resource's row, a reservation for each cost type (payer resolved and stored), a use of
+each table that the work draws on, and the queue's row: all of them or none.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from passbox import names
 from passbox.access.call import Call
 from passbox.errors import ConflictException
-from passbox.ledger import book
+from passbox.ledger import book, budgets
 from passbox.state import jobs, resources, statuses
 from passbox.state.database import Transaction
 from passbox.state.jobs import Job
@@ -33,8 +34,15 @@ class Cost(NamedTuple):
     basis: str
 
 
-def submit(call: Call, resource: Resource, kind: str, *costs: Cost) -> Job:
-    """Queues a job of `kind` for a resource that is stored already; each cost becomes a reservation."""
+def sources(*rows: Resource) -> list[str]:
+    """The ids of the table associations that channels, or models, derive from."""
+    return list(dict.fromkeys(source for row in rows for source in row.body["sources"]))
+
+
+def submit(call: Call, resource: Resource, kind: str, *costs: Cost, tables: Iterable[str] = ()) -> Job:
+    """Queues a job of `kind` for a resource that is stored already; each cost becomes a reservation, and so
+    does one use of each of `tables`, the ids of the table associations that it draws on.
+    """
     job = jobs.enqueue(
         call.tx,
         Job(
@@ -46,6 +54,7 @@ def submit(call: Call, resource: Resource, kind: str, *costs: Cost) -> Job:
             step="approve",
         ),
     )
+    budgets.reserve(call.tx, job=job.id, collaboration=job.collaboration, associations=tables)
     for cost in costs:
         reservation = book.reserve(
             call.tx,

@@ -18,7 +18,7 @@ from passbox.operations import quotas
 from passbox.operations.brought import asked, described, new
 from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
-from passbox.operations.submission import UNDER_WAY, Cost, cancel, progress, submit
+from passbox.operations.submission import UNDER_WAY, Cost, cancel, progress, sources, submit
 from passbox.operations.tags import check_tags
 from passbox.state import resources
 from passbox.state.resources import Resource
@@ -169,11 +169,13 @@ def create_trained_model(call: Call, params: Params) -> Output:
             f"A trained model named {name} exists already; choose another name.", reason="ALREADY_EXISTS"
         )
     _tag_model(call, params, bases)
-    row = _row(call, params, bases, payer)
+    tables = sources(*channels, *(base for _, base in bases))
+    row = _row(call, params, bases, payer, tables)
     resources.add(call.tx, row)
     records = sum(channel.body["numberOfRecords"] for channel in channels)
     basis = f"the {records:,} records of its channels, once"
-    submit(call, row, KIND, Cost(prices.MODEL_TRAINING, payer, records * prices.MILLI, basis))
+    cost = Cost(prices.MODEL_TRAINING, payer, records * prices.MILLI, basis)
+    submit(call, row, KIND, cost, tables=tables)
     return {"trainedModelArn": row.arn, "versionIdentifier": row.body["versionIdentifier"]}
 
 
@@ -186,9 +188,15 @@ def _tag_model(call: Call, params: Params, bases: list[tuple[str, Resource]]) ->
         resources.change(call.tx, first, body={"tags": tags})
 
 
-def _row(call: Call, params: Params, bases: list[tuple[str, Resource]], payer: str) -> Resource:
+def _row(
+    call: Call, params: Params, bases: list[tuple[str, Resource]], payer: str, tables: list[str]
+) -> Resource:
     body, id = asked(params), names.new_id()
-    body |= {"versionIdentifier": id if bases else BASE_VERSION, "mlModelTrainingPayerAccountId": payer}
+    body |= {
+        "versionIdentifier": id if bases else BASE_VERSION,
+        "mlModelTrainingPayerAccountId": payer,
+        "sources": tables,
+    }
     if bases:
         body.pop("tags", None)
         body["incrementalTrainingDataChannels"] = [

@@ -11,7 +11,7 @@ from passbox.operations import quotas
 from passbox.operations.brought import asked, described, new
 from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
-from passbox.operations.submission import UNDER_WAY, Cost, cancel, progress, submit
+from passbox.operations.submission import UNDER_WAY, Cost, cancel, progress, sources, submit
 from passbox.operations.tags import check_tags
 from passbox.operations.trained_model import (
     algorithm_of,
@@ -97,7 +97,8 @@ def start_trained_model_inference_job(call: Call, params: Params) -> Output:
     resources.add(call.tx, row)
     records = channel.body["numberOfRecords"]
     basis = f"the {records:,} records of its channel"
-    submit(call, row, KIND, Cost(prices.MODEL_INFERENCE, payer, records * prices.MILLI, basis))
+    cost = Cost(prices.MODEL_INFERENCE, payer, records * prices.MILLI, basis)
+    submit(call, row, KIND, cost, tables=sources(channel))
     return {"trainedModelInferenceJobArn": row.arn}
 
 

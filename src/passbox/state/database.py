@@ -25,7 +25,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from passbox.errors import Misconfigured
 from passbox.state import tables
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class _Compiler(SQLiteCompiler):

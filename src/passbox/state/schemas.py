@@ -1,6 +1,6 @@
 """The tables of a collaboration as `analysis` sees them: columns and rules, active members only."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from passbox.analysis.plan import Column, RuleType, Table
@@ -27,6 +27,11 @@ def association(tx: Transaction, collaboration: str, name: str) -> Resource | No
     lowered = name.lower()
     rows = associations(tx, collaboration)
     return next((row for row in rows if (row.name or "").lower() == lowered), None)
+
+
+def named(tx: Transaction, collaboration: str, names: Collection[str]) -> list[Resource]:
+    """The associations of these names, written as `tables` writes them."""
+    return [row for row in associations(tx, collaboration) if row.name in names]
 
 
 def rules(tx: Transaction, association: Resource) -> tuple[Resource | None, Resource | None]:

@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 
 MANY = 1_000_000  # rows of a table, as the planner is told
+CHARGES = "transfer.kind IN ('post', 'refund') AND transfer.unit = 'usd_micro'"  # money, not uses of tables
 
 metadata = MetaData()
 
@@ -152,8 +153,8 @@ transfer = Table(
     Column("amount", Integer, nullable=False),
     Column("job", String, nullable=False, index=True),
     Column("collaboration", String, nullable=False),
-    Column("payer", String, nullable=False),
-    Column("cost_type", String, nullable=False),
+    Column("payer", String, nullable=False),  # '' where nobody pays
+    Column("cost_type", String, nullable=False),  # or access/ASSOCIATION
     Column("month", String, nullable=False),  # of the submission
     Column("quantity", Integer, nullable=False),  # thousandths of quantity_unit
     Column("quantity_unit", String, nullable=False),
@@ -162,7 +163,7 @@ transfer = Table(
     Column("at", Float, nullable=False),
     Index("transfer_by_settles", "settles", unique=True, sqlite_where=text("settles IS NOT NULL")),
     # what statements and exports list; a submission writes none of it
-    Index("transfer_by_month", "month", "payer", sqlite_where=text("kind IN ('post', 'refund')")),
+    Index("transfer_by_month", "month", "payer", sqlite_where=text(CHARGES.replace("transfer.", ""))),
 )
 
 cap = Table(

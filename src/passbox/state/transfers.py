@@ -11,7 +11,7 @@ from sqlalchemy import Select, bindparam, func, select, text, tuple_
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from passbox.state.database import Statement, Transaction
-from passbox.state.tables import account, balance, job, resource, transfer
+from passbox.state.tables import CHARGES, account, balance, job, resource, transfer
 
 COUNTERS = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
 TALLIES = (*COUNTERS, "quantity", "charges")
@@ -22,9 +22,10 @@ _BATCH = 10_000
 class Transfer:
     """One movement between two book accounts.
 
-    amount in `unit` (`usd_micro`: millionths of a dollar); quantity in thousandths of quantity_unit; price in
-    micro-dollars for `price_per` whole quantity units. settles: the reserve that a post or void ends. month:
-    of the submission. sequence: its place in the book, given by the database.
+    amount in `unit` (`usd_micro`: millionths of a dollar; `use`: uses of a table); quantity in thousandths of
+    quantity_unit; price in micro-dollars for `price_per` whole quantity units. payer: '' where nobody pays.
+    settles: the reserve that a post or void ends. month: of the submission. sequence: its place in the book,
+    given by the database.
     """
 
     id: str
@@ -60,9 +61,9 @@ class Entry(NamedTuple):
     collaboration_name: str | None
 
 
-def payer_account(payer: str, collaboration: str, cost_type: str, month: str) -> str:
-    """The book account of a payer's month."""
-    return f"payer/{payer}/{collaboration}/{cost_type}/{month}"
+def payer_accounts(payer: str, collaboration: str, cost_type: str) -> str:
+    """What a payer's book accounts begin with: `/MONTH` follows."""
+    return f"payer/{payer}/{collaboration}/{cost_type}"
 
 
 _COLUMNS = list(Transfer.__dataclass_fields__)
@@ -153,13 +154,10 @@ def move(
     )
 
 
-def spent(
-    tx: Transaction, payer: str, collaboration: str, cost_type: str, *, month: str | None, unit: str
-) -> tuple[int, int]:
-    """(posted less given back, reserved) of a payer's month; without a month, of all its months."""
-    # every month begins with a digit, so `:` lies behind all of them
-    least = payer_account(payer, collaboration, cost_type, month or "")
-    most = payer_account(payer, collaboration, cost_type, month or ":")
+def spent(tx: Transaction, accounts: str, *, period: str | None, unit: str) -> tuple[int, int]:
+    """(posted less given back, reserved) of the book account `ACCOUNTS/PERIOD`; without a period, of all."""
+    # every period begins with a digit, so `:` lies behind all of them
+    least, most = (f"{accounts}/{period or end}" for end in ("", ":"))
     [row] = tx.tuples(_SPENT, {"least": least, "most": most, "unit": unit})
     return int(row[0]), int(row[1])
 
@@ -189,7 +187,7 @@ def _entries(*conditions: Any) -> Statement:
         .outerjoin(account, account.c.id == transfer.c.payer)
         .outerjoin(collaboration, collaboration.c.id == transfer.c.collaboration)
         .where(
-            text("transfer.kind IN ('post', 'refund')"),  # to the letter as in the index
+            text(CHARGES),  # to the letter as in the index
             transfer.c.month == bindparam("month"),
             *conditions,
         )
