@@ -110,63 +110,6 @@ def _codes(schema: Any, analysis: str) -> list[str]:
     return codes
 
 
-NO_OWN = "COLLABORATION_ANALYSIS_RULE_NOT_CONFIGURED"
-READINESS: list[tuple[str, Any, Any, list[str], list[str]]] = [
-    # the table's rule, the association's, what keeps direct results back, what keeps models back
-    ("LIST", LIST, None, [NO_OWN], ["ADDITIONAL_ANALYSES_NOT_ALLOWED", NO_OWN]),
-    ("LIST", LIST, ["r"], [], ["ADDITIONAL_ANALYSES_NOT_ALLOWED", "ADDITIONAL_ANALYSES_NOT_CONFIGURED"]),
-    ("LIST", {**LIST, "additionalAnalyses": "ALLOWED"}, ["r", "a"], [], []),
-    (
-        "LIST",
-        {**LIST, "additionalAnalyses": "ALLOWED"},
-        [],
-        ["RESULT_RECEIVERS_NOT_CONFIGURED"],
-        ["ADDITIONAL_ANALYSES_NOT_CONFIGURED"],
-    ),
-    ("LIST", {**LIST, "additionalAnalyses": "REQUIRED"}, ["r", "a"], ["RESULT_RECEIVERS_NOT_ALLOWED"], []),
-    (
-        "LIST",
-        {**LIST, "additionalAnalyses": "NOT_ALLOWED"},
-        ["r", "a"],
-        [],
-        ["ADDITIONAL_ANALYSES_NOT_ALLOWED"],
-    ),
-    (
-        "CUSTOM",
-        {"allowedAnalyses": [], "additionalAnalyses": "ALLOWED"},
-        ["r", "a"],
-        ["ANALYSIS_TEMPLATES_NOT_CONFIGURED"],
-        ["ANALYSIS_TEMPLATES_NOT_CONFIGURED"],
-    ),
-    (
-        "CUSTOM",
-        {"allowedAnalyses": ["ANY_QUERY"], "allowedAnalysisProviders": [], "additionalAnalyses": "ALLOWED"},
-        ["r", "a"],
-        ["ANALYSIS_PROVIDERS_NOT_CONFIGURED"],
-        ["ANALYSIS_PROVIDERS_NOT_CONFIGURED"],
-    ),
-]
-
-
-@pytest.mark.parametrize("case", range(len(READINESS)))
-def test_readiness(room: Room, case: int) -> None:
-    kind, policy, own, direct, additional = READINESS[case]
-    pair = Pair(room)
-    association = pair.associate("t")["id"]
-    for analysis in ("DIRECT_ANALYSIS", "ADDITIONAL_ANALYSIS"):
-        assert _codes(pair.schema("t"), analysis) == ["ANALYSIS_RULE_MISSING"]
-    pair.rule(kind, policy)
-    if own is not None:
-        receivers = {"allowedResultReceivers": [pair.runner]} if "r" in own else {}
-        analyses = {"allowedAdditionalAnalyses": [ANY_MODEL]} if "a" in own else {}
-        pair.own_rule(association, kind, {**receivers, **analyses})
-    seen = pair.schema("t")
-    assert seen["analysisRuleTypes"] == [kind]
-    assert all(detail["analysisRuleType"] == kind for detail in seen["schemaStatusDetails"])
-    assert _codes(seen, "DIRECT_ANALYSIS") == direct
-    assert _codes(seen, "ADDITIONAL_ANALYSIS") == additional
-
-
 def test_a_new_rule_of_another_type_voids_what_was_agreed(room: Room) -> None:
     pair = Pair(room)
     association = pair.associate("t")["id"]

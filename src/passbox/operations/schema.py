@@ -3,19 +3,13 @@
 A schema is an association seen from the collaboration: allowed columns only, nothing of where the data lies.
 """
 
-from typing import Any
-
 from passbox.access.call import Call
 from passbox.access.fetch import missing
 from passbox.errors import ResourceNotFoundException
-from passbox.operations.configured_table import WILDCARDS
+from passbox.operations import readiness
 from passbox.operations.registry import Output, Params, operation
 from passbox.state import resources, schemas
 from passbox.state.resources import Resource
-
-Reason = dict[str, str]
-
-_ANALYSES = ("DIRECT_ANALYSIS", "ADDITIONAL_ANALYSIS")
 
 
 def summary(call: Call, association: Resource, configured: Resource) -> Output:
@@ -48,76 +42,11 @@ def record(call: Call, association: Resource) -> Output:
         "columns": [{"name": column.name, "type": column.type} for column in table.columns],
         "partitionKeys": [],
         "description": association.body.get("description", ""),
-        "schemaStatusDetails": _status(call, association),
+        "schemaStatusDetails": readiness.details(call.tx, association),
         "schemaTypeProperties": {
             "configuredTableAssociation": {"configuredTableAssociationId": association.id}
         },
     }
-
-
-def _status(call: Call, association: Resource) -> list[Output]:
-    rule, collaboration_rule = schemas.rules(call.tx, association)
-    details = []
-    for analysis in _ANALYSES:
-        reasons = _reasons(analysis, rule, collaboration_rule)
-        detail: Output = {"status": "NOT_READY" if reasons else "READY", "analysisType": analysis}
-        if reasons:
-            detail["reasons"] = reasons
-        if rule is not None:
-            detail["analysisRuleType"] = rule.name
-        details.append(detail)
-    return details
-
-
-def _reasons(analysis: str, rule: Resource | None, collaboration_rule: Resource | None) -> list[Reason]:
-    if rule is None:
-        return [_reason("ANALYSIS_RULE_MISSING", "The configured table has no analysis rule.")]
-    policy = schemas.policy(rule)
-    reasons = _custom_reasons(policy) if rule.name == "CUSTOM" else []
-    additional = policy.get("additionalAnalyses", "NOT_ALLOWED")
-    if analysis == "DIRECT_ANALYSIS" and additional == "REQUIRED":
-        text = "The analysis rule requires additional analyses, so no member may receive a direct result."
-        reasons.append(_reason("RESULT_RECEIVERS_NOT_ALLOWED", text))
-    if analysis == "ADDITIONAL_ANALYSIS" and additional == "NOT_ALLOWED":
-        text = "The analysis rule does not allow additional analyses."
-        reasons.append(_reason("ADDITIONAL_ANALYSES_NOT_ALLOWED", text))
-    return reasons + _collaboration_reasons(analysis, rule, collaboration_rule)
-
-
-def _custom_reasons(policy: Any) -> list[Reason]:
-    if not policy["allowedAnalyses"]:
-        text = "The analysis rule allows no analysis template and no other analysis."
-        return [_reason("ANALYSIS_TEMPLATES_NOT_CONFIGURED", text)]
-    if WILDCARDS & set(policy["allowedAnalyses"]) and not policy.get("allowedAnalysisProviders"):
-        text = "The analysis rule names no account whose analyses may run."
-        return [_reason("ANALYSIS_PROVIDERS_NOT_CONFIGURED", text)]
-    return []
-
-
-def _collaboration_reasons(
-    analysis: str, rule: Resource, collaboration_rule: Resource | None
-) -> list[Reason]:
-    if collaboration_rule is None:
-        text = "The association has no collaboration analysis rule."
-        return [_reason("COLLABORATION_ANALYSIS_RULE_NOT_CONFIGURED", text)]
-    if collaboration_rule.name != rule.name:
-        text = (
-            f"The collaboration analysis rule is of type {collaboration_rule.name}, the configured table's "
-            f"of type {rule.name}."
-        )
-        return [_reason("ANALYSIS_RULE_TYPES_NOT_COMPATIBLE", text)]
-    policy = schemas.policy(collaboration_rule)
-    if analysis == "DIRECT_ANALYSIS" and not policy.get("allowedResultReceivers"):
-        text = "The collaboration analysis rule names no member that may receive results."
-        return [_reason("RESULT_RECEIVERS_NOT_CONFIGURED", text)]
-    if analysis == "ADDITIONAL_ANALYSIS" and not policy.get("allowedAdditionalAnalyses"):
-        text = "The collaboration analysis rule names no additional analysis."
-        return [_reason("ADDITIONAL_ANALYSES_NOT_CONFIGURED", text)]
-    return []
-
-
-def _reason(code: str, message: str) -> Reason:
-    return {"code": code, "message": message}
 
 
 @operation("cleanrooms.ListSchemas")
