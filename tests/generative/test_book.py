@@ -1,9 +1,11 @@
 """The book under random histories: after every step it balances, follows from its transfers, and keeps every
-spend cap.
+spend cap and every access budget.
 """
 
+import contextlib
 import sqlite3
 import tempfile
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -14,17 +16,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from passbox import names
-from passbox.errors import Misconfigured, ServiceQuotaExceededException
-from passbox.ledger import book, caps, prices, statements
+from passbox.errors import Misconfigured, ServiceQuotaExceededException, ValidationException
+from passbox.ledger import book, budgets, caps, prices, statements
 from passbox.ledger.prices import MEASURES, MILLI, PUBLISHED, Price, RateCard, read_rates
-from passbox.state import transfers
+from passbox.state import resources, transfers
 from passbox.state.database import Database
+from passbox.state.resources import Resource
 
 PAYERS = st.sampled_from(["111111111111", "222222222222"])
 COST_TYPES = st.sampled_from([prices.QUERY_COMPUTE, prices.MODEL_TRAINING])
 QUANTITIES = st.integers(0, 10**12)
 LIMITS = st.integers(0, 10**9)
 PERIODS = st.sampled_from(caps.PERIODS)
+TABLES = ("visits", "more")
+USES = st.one_of(st.none(), st.integers(0, 3))
 OCTOBER, NOVEMBER = 1_793_000_000.0, 1_794_000_000.0  # seconds since the epoch, in 2026
 
 
@@ -218,7 +223,122 @@ class Book(RuleBasedStateMachine):
         self.directory.cleanup()
 
 
-TestBook = Book.TestCase
+def template(table: str, lifetime: int | None, monthly: int | None, generation: str) -> Resource:
+    """A privacy budget template as the operations write it; at least one limit is given."""
+    limits = [
+        *(
+            []
+            if monthly is None
+            else [{"type": "CALENDAR_MONTH", "budget": monthly, "autoRefresh": "ENABLED"}]
+        ),
+        *([] if lifetime is None else [{"type": "LIFETIME", "budget": lifetime}]),
+    ]
+    now = names.now()
+    return Resource(
+        kind=budgets.KIND,
+        id=f"budget-{table}-{generation}",
+        arn=f"arn:{table}",
+        account="333333333333",
+        parent=table,
+        status=budgets.TYPE,
+        created=now,
+        updated=now,
+        body={
+            "table": table,
+            "parameters": {"accessBudget": {"budgetParameters": limits}},
+            "generation": generation,
+            "since": now,
+        },
+    )
+
+
+class BookOfUses(Book):
+    """And uses tables between: limits them, edits the limits, begins work or calls it off, in any order."""
+
+    works = Bundle("works")
+
+    @initialize()
+    def start(self) -> None:
+        super().start()
+        # table → its lifetime and monthly limits, its generation
+        self.limited: dict[str, tuple[int | None, int | None, str]] = {}
+        # (work, table) → the generation and month that hold its use
+        self.taken: dict[tuple[str, str], tuple[str, str]] = {}
+        self.begun: set[str] = set()
+        self.generations = self.worked = 0
+
+    def room_for(self, table: str) -> int | None:
+        """The uses that the model says are left."""
+        if table not in self.limited:
+            return None
+        lifetime, monthly, generation = self.limited[table]
+        mine = [
+            month for (_, which), (when, month) in self.taken.items() if (which, when) == (table, generation)
+        ]
+        left = [] if lifetime is None else [lifetime - len(mine)]
+        left += [] if monthly is None else [monthly - mine.count(names.month(self.now))]
+        return min(left)
+
+    @rule(table=st.sampled_from(TABLES), lifetime=USES, monthly=USES)
+    def limit(self, table: str, lifetime: int | None, monthly: int | None) -> None:
+        self.generations += 1
+        generation = f"g{self.generations}"
+        with self.database.write() as tx:
+            found = resources.first(tx, budgets.KIND, parent=table)
+            if lifetime is None and monthly is None:
+                if found is not None:
+                    resources.remove(tx, found)
+                self.limited.pop(table, None)
+                return
+            row = template(table, lifetime, monthly, generation)
+            if found is None:
+                resources.add(tx, row)
+            else:
+                resources.change(tx, found, body=row.body)
+        self.limited[table] = lifetime, monthly, generation
+
+    @rule(target=works, tables=st.lists(st.sampled_from(TABLES), max_size=3))
+    def use(self, tables: list[str]) -> str:
+        self.worked += 1
+        work = f"work-{self.worked}"
+        exhausted = [table for table in tables if self.room_for(table) == 0]
+        refused = pytest.raises(ValidationException, match="has no use left")
+        with refused if exhausted else contextlib.nullcontext(), self.database.write() as tx:
+            budgets.reserve(tx, job=work, collaboration="c", associations=tables)
+        if not exhausted:
+            for table in tables:
+                if table in self.limited:
+                    self.taken[work, table] = self.limited[table][2], names.month(self.now)
+        return work
+
+    @rule(work=works)
+    def begin(self, work: str) -> None:
+        with self.database.write() as tx:
+            budgets.spend(tx, work)
+        self.begun.add(work)
+
+    @rule(work=works)
+    def end_for_nothing(self, work: str) -> None:
+        """What a worker does with work that is called off or fails: uses come back if it never began."""
+        with self.database.write() as tx:
+            for reservation in book.open_reservations(tx, work):
+                book.void(tx, reservation)
+            assert book.refund(tx, work) == []
+        if work not in self.begun:
+            self.taken = {key: value for key, value in self.taken.items() if key[0] != work}
+
+    @invariant()
+    def budgets_hold(self) -> None:
+        if not hasattr(self, "limited"):
+            return
+        with self.database.read() as tx:
+            for table in TABLES:
+                left = budgets.remaining(tx, table)
+                assert left == self.room_for(table)
+                assert left is None or left >= 0
+
+
+TestBook = BookOfUses.TestCase
 TestBook.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
 
 
@@ -245,6 +365,35 @@ def test_a_transfer_is_never_changed(database: Database, statement: str) -> None
     reserved(database)
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         database._connection().execute(statement)
+
+
+@pytest.mark.parametrize("amount", [0, 2])
+def test_what_is_not_one_use_is_seen(database: Database, amount: int) -> None:
+    with database.write() as tx:
+        resources.add(tx, template("visits", 5, None, "g"))
+        budgets.reserve(tx, job="j", collaboration="c", associations=["visits"])
+        book.check(tx)
+        [use] = transfers.of_job(tx, "j")
+        book.hold(tx, replace(use, id="j/other", amount=amount, sequence=None))
+        with pytest.raises(book.BookError):
+            book.check(tx)
+
+
+def test_a_use_that_was_given_back_is_seen(database: Database) -> None:
+    with database.write() as tx:
+        resources.add(tx, template("visits", 5, None, "g"))
+        budgets.reserve(tx, job="j", collaboration="c", associations=["visits"])
+        budgets.spend(tx, "j")
+        book.check(tx)
+        use = transfers.of_job(tx, "j")[-1]
+        back = replace(
+            use, id="j/back", kind="refund", settles=None, debit=use.credit, credit=use.debit, sequence=None
+        )
+        transfers.add(tx, back)
+        transfers.move(tx, back, posted=1, quantity=-back.quantity, charges=-1)
+        with pytest.raises(book.BookError) as caught:
+            book.check(tx)
+    assert caught.value.detail == "j/back is not one use of a table"
 
 
 @pytest.mark.parametrize(
