@@ -281,7 +281,7 @@ def _month(_context: click.Context, _option: click.Parameter, value: str | None)
 
 @cli.group()
 def ledger() -> None:
-    """The book of money."""
+    """The book of money and of the uses of tables."""
 
 
 @ledger.command("show")
@@ -329,6 +329,7 @@ def ledger_show(home: Path, as_json: bool, month: str | None, payer: str | None)
 @click.option("--payer", metavar="ACCOUNT", help="One payer only.")
 def ledger_transfers(home: Path, as_json: bool, month: str | None, payer: str | None) -> None:
     """Show the book itself: every transfer, in its order."""
+    from passbox.ledger.prices import MONEY
     from passbox.state import transfers
 
     with _database(home).read() as tx:
@@ -341,8 +342,35 @@ def ledger_transfers(home: Path, as_json: bool, month: str | None, payer: str | 
         print_json(rows)
         return
     for row in rows:
-        row["at"], row["amount"] = _when(row["at"]), dollars(row["amount"])
+        row["at"] = _when(row["at"])
+        row["amount"] = dollars(row["amount"]) if row["unit"] == MONEY else f"{row['amount']} {row['unit']}"
     show(rows, ["at", "kind", "amount", "debit", "credit", "id"], empty="The book is empty.")
+
+
+@ledger.command("budgets")
+@_options
+def ledger_budgets(home: Path, as_json: bool) -> None:
+    """Show how often each table with an access budget can still be used."""
+    from passbox.ledger import budgets
+
+    with _database(home).read() as tx:
+        rows = [
+            {
+                "collaboration": budget.template.collaboration,
+                "owner": budget.template.account,
+                "table": budget.template.body["table"],
+                **asdict(limit),
+            }
+            for budget in budgets.all_(tx)
+            for limit in budget.limits
+        ]
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        row["end"] = "" if row["end"] is None else _when(row["end"])
+    columns = ["collaboration", "owner", "table", "type", "budget", "remaining", "refresh", "end"]
+    show(rows, columns, empty="No table has an access budget.")
 
 
 @ledger.command("check")
@@ -356,7 +384,7 @@ def ledger_check(home: Path, as_json: bool) -> None:
     if as_json:
         print_json({"balances": True, "transfers": checked})
         return
-    click.echo(f"{checked:,} transfers give the balances to the micro-dollar.")
+    click.echo(f"{checked:,} transfers give the balances to the micro-dollar and the use.")
 
 
 @ledger.command("export")

@@ -99,6 +99,11 @@ def of_template(tx: Transaction, template: Resource) -> Budget:
     return Budget(template, tuple(_limit(tx, template, parameter, now) for parameter in parameters))
 
 
+def all_(tx: Transaction) -> list[Budget]:
+    """Every budget of the room, the oldest first."""
+    return [of_template(tx, template) for template in resources.find(tx, KIND, statuses=[TYPE])]
+
+
 def remaining(tx: Transaction, association: str) -> int | None:
     """How often a table association, by its id, can be used now; None where that is not limited."""
     budget = of_table(tx, association)
