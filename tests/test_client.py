@@ -1,4 +1,4 @@
-"""`passbox payer` as a payer runs it: in a process of its own, with credentials from the usual AWS places."""
+"""`passbox payer` and `passbox query` as members run them: in processes of their own, with the usual keys."""
 
 import json
 import os
@@ -26,7 +26,9 @@ class Shop(Workshop):
         self.home = home
         self.visits = self.active_channel()
 
-    def run(self, *arguments: str, party: str = "owner", status: int = 0, **environment: str) -> str:
+    def run(
+        self, *arguments: str, party: str = "owner", status: int = 0, group: str = "payer", **environment: str
+    ) -> str:
         """Standard output, or standard error where the command fails."""
         id, secret = self.room.key(self.account(party))
         found = {
@@ -37,14 +39,14 @@ class Shop(Workshop):
             "AWS_ENDPOINT_URL_PASSBOX": self.room.address,
             **environment,
         }
-        command = [sys.executable, "-m", "passbox", "payer", *arguments]
+        command = [sys.executable, "-m", "passbox", group, *arguments]
         environment = {name: value for name, value in found.items() if value}
         ran = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=60, check=False
         )
         assert ran.returncode == status, ran.stderr
         assert "Traceback" not in ran.stderr
-        return ran.stdout if status == 0 else ran.stderr
+        return ran.stderr or ran.stdout if status else ran.stdout
 
     def json(self, *arguments: str, **more: Any) -> Any:
         return json.loads(self.run(*arguments, "--json", **more))
@@ -216,3 +218,32 @@ def test_the_commands_know_nothing_of_the_house() -> None:
     assert sorted(json.loads(ran.stdout.replace("'", '"'))) == [
         "passbox.client", "passbox.errors", "passbox.printing", "passbox.settings",
     ]  # fmt: skip
+
+
+def test_a_query_is_previewed(shop: Shop, tmp_path: Path) -> None:
+    asked = tmp_path / "query.sql"
+    own = ["--membership", shop.memberships["runner"], "--model", shop.association, str(asked)]
+    runner = {"party": "runner", "group": "query"}
+    asked.write_text("SELECT spent AS paid FROM visits WHERE id > :least")
+    told = shop.run("preview", "--parameter", "least=1", *own, **runner)
+    for words in ("id, spent", "unlimited", "visits.spent", shop.account("runner"), "nothing was run"):
+        assert words in told
+    assert shop.json("preview", "--parameter", "least=1", *own, **runner)["allowed"]
+    assert "NAME=VALUE" in shop.run("preview", "--parameter", "least", *own, status=2, **runner)
+
+
+def test_a_refused_preview_points_at_the_text(shop: Shop, tmp_path: Path) -> None:
+    asked = tmp_path / "query.sql"
+    asked.write_text("SELECT id,\n       upper(ssn) AS x\nFROM visits\n")
+    arguments = [
+        "preview",
+        "--membership",
+        shop.memberships["runner"],
+        "--model",
+        shop.association,
+        str(asked),
+    ]
+    told = shop.run(*arguments, party="runner", group="query", status=1)
+    assert "custom.disallowedOutputColumns" in told
+    pointed, caret = [line for line in told.splitlines() if line.startswith("  ")]
+    assert pointed[caret.index("^") :].startswith("ssn")

@@ -254,7 +254,11 @@ def test_every_command_and_setting_has_a_heading() -> None:
             option for parameter in command.params for option in parameter.opts if option.startswith("--")
         }
         # a client of the room has an endpoint where a command of the operator has a home
-        common = {"--endpoint", "--region"} if path.startswith("passbox payer ") else {"--home"}
+        common = (
+            {"--endpoint", "--region"}
+            if path.startswith(("passbox payer ", "passbox query "))
+            else {"--home"}
+        )
         assert names >= {*common, "--json"}, path
         for option in names - {*common, "--json", "--help"}:
             assert option in section, f"{path} {option}"

@@ -438,6 +438,7 @@ def demo(home: Path | None, as_json: bool) -> None:
 
 
 cli.add_command(client.payer)
+cli.add_command(client.query)
 
 
 def _database(home: Path) -> Any:

@@ -1,4 +1,4 @@
-"""`passbox payer`: what those who pay may see and set, from any machine.
+"""`passbox payer` and `passbox query`: what those who pay may see and set, and what a query would do.
 
 A client of the wire like any other: botocore, the service model of `passbox`, and credentials from where AWS
 clients find theirs. Knows nothing of the house behind it.
@@ -314,3 +314,90 @@ def cap_delete(client: Any, membership: str, cost_type: str, period: str, as_jso
         print_json({"costType": cost_type, "period": period, "deleted": True})
         return
     click.echo(f"The cap {cost_type}/{period} is lifted.")
+
+
+@click.group()
+def query() -> None:
+    """What a query may do, before it is run. Talks to the room as AWS clients do."""
+
+
+def _parameters(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    if any(not sign for _, sign, _ in pairs):
+        raise click.BadParameter("NAME=VALUE, for example least=3")
+    return {name: value for name, _, value in pairs}
+
+
+@query.command("preview")
+@click.argument("file", type=click.File(), metavar="FILE.sql")
+@_membership
+@click.option("--receiver", multiple=True, metavar="ACCOUNT", help="Who would receive a direct result.")
+@click.option("--model", metavar="ARN", help="The algorithm association, of a result that feeds a model.")
+@click.option(
+    "--parameter", multiple=True, callback=_parameters, metavar="NAME=VALUE", help="A value for :NAME."
+)
+@_client
+def preview(
+    client: Any,
+    file: TextIO,
+    membership: str,
+    receiver: tuple[str, ...],
+    model: str | None,
+    parameter: dict[str, str],
+    as_json: bool,
+) -> None:
+    """Say whether the query in FILE.sql may run and what it would do; run nothing."""
+    sql: dict[str, Any] = {"queryString": file.read()}
+    asked: dict[str, Any] = {"receiverAccountIds": [*receiver]} if receiver else {}
+    if parameter:
+        sql["parameters"] = parameter
+    if model is not None:
+        asked["configuredModelAlgorithmAssociationArn"] = model
+    found = _plain(client.preview_query(membershipIdentifier=membership, sqlParameters=sql, **asked))
+    if as_json:
+        print_json(found)
+    elif found["allowed"]:
+        _show_plan(found["plan"])
+    else:
+        _show_refusal(found["refusal"], sql["queryString"])
+    if not found["allowed"]:
+        raise SystemExit(1)
+
+
+def _show_refusal(refusal: dict[str, Any], text: str) -> None:
+    click.echo(f"Refused by {refusal['rule']}: {refusal['message']}")
+    if "line" in refusal:
+        line, column = refusal["line"], refusal["column"]
+        written = text.splitlines()[line - 1] if line <= len(text.splitlines()) else ""
+        click.echo(f"  line {line}: {written}\n{' ' * (len(f'  line {line}: ') + column - 1)}^")
+
+
+def _show_plan(plan: dict[str, Any]) -> None:
+    tables = [
+        {
+            "table": table["name"],
+            "owner": table["ownerAccountId"],
+            "reads": ", ".join(table["columns"]),
+            "uses_left": table.get("remainingUses", "unlimited"),
+        }
+        for table in plan["tables"]
+    ]
+    show(tables, ["table", "owner", "reads", "uses_left"], empty="It reads nothing.")
+    outputs = [
+        {
+            "leaves": output["name"],
+            "holds": ", ".join(f"{one['tableName']}.{one['columnName']}" for one in output["sources"]),
+        }
+        for output in plan["outputs"]
+    ]
+    show(outputs, ["leaves", "holds"], empty="Nothing leaves.")
+    costs = [
+        {
+            "payer": cost["payerAccountId"],
+            "amount": dollars(cost["amountMicroDollars"]),
+            "basis": cost["basis"],
+        }
+        for cost in plan["costs"]
+    ]
+    show(costs, ["payer", "amount", "basis"], empty="Nobody could pay for it.")
+    click.echo("The query may run; nothing was run.")

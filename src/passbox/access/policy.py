@@ -105,7 +105,7 @@ _PASSBOX = {
     _ACCOUNT: "GetStatement ListCharges ListRates",
     _OWN: "DeleteSpendCap ListSpendCaps",
     _ACTIVE: "PutSpendCap",
-    _RUNNER: "EstimateCost",
+    _RUNNER: "EstimateCost PreviewQuery",
 }
 
 POLICY: dict[str, Rule] = {

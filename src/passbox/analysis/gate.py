@@ -46,6 +46,7 @@ def approve(
         tables=tuple(facts.reads),
         columns=_registered(facts, tables),
         outputs=tuple(output.name for output in facts.outputs),
+        sources={output.name: tuple(sorted(output.sources)) for output in facts.outputs},
         key=_KEY,
     )
 

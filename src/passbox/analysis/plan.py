@@ -92,6 +92,7 @@ class ApprovedPlan:
     tables:      the association names that the text reads, each once, sorted
     columns:     table → the columns it reads (sorted); engines register only these
     outputs:     output column names in order
+    sources:     output → (table, column) of every column whose value may be in it, sorted
     """
 
     sql: str
@@ -99,6 +100,7 @@ class ApprovedPlan:
     tables: tuple[str, ...]
     columns: Mapping[str, tuple[str, ...]]
     outputs: tuple[str, ...]
+    sources: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     key: object = field(repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:

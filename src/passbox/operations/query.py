@@ -4,7 +4,7 @@ from typing import NoReturn
 
 from passbox.access.call import Call, invalid
 from passbox.access.fetch import missing
-from passbox.analysis import Purpose
+from passbox.analysis import ApprovedPlan, Purpose
 from passbox.errors import QueryRefused, ValidationException
 from passbox.ledger import prices
 from passbox.operations.registry import Params
@@ -35,11 +35,21 @@ def workers(compute: Params, place: str) -> tuple[str, int]:
 
 
 def check(call: Call, sql: Params, place: str, purpose: Purpose) -> list[str]:
-    """The gate, at the door, aside because parsing is slow; the worker asks again. Returns the ids of the
-    table associations that the query reads.
+    """The gate, at the door; the worker asks again. Returns the ids of the table associations that the query
+    reads.
 
     sql: modelled parameters with a text or a template; place: what refusals call them
     """
+    answer = ask(call, sql, place, purpose)
+    if isinstance(answer, QueryRefused):
+        field = f"{place}.{'analysisTemplateArn' if 'analysisTemplateArn' in sql else 'queryString'}"
+        message = answer.explained()
+        raise ValidationException(message, fields=[(field, message)], reason="INVALID_QUERY") from answer
+    return [row.id for row in schemas.named(call.tx, call.collaboration.id, answer.tables)]
+
+
+def ask(call: Call, sql: Params, place: str, purpose: Purpose) -> ApprovedPlan | QueryRefused:
+    """What the gate says, aside because parsing is slow."""
     if ("queryString" in sql) == ("analysisTemplateArn" in sql):
         raise invalid(place, f"{place}: give either queryString or analysisTemplateArn.")
     question = questions.question(call.tx, call.collaboration.id, sql, purpose)
@@ -47,17 +57,17 @@ def check(call: Call, sql: Params, place: str, purpose: Purpose) -> list[str]:
         missing("analysis_template", sql["analysisTemplateArn"])
     if question.synthetic:
         _refuse_synthetic(f"{place}.analysisTemplateArn", purpose)
-    field = f"{place}.queryString" if question.template is None else f"{place}.analysisTemplateArn"
 
-    def ask() -> tuple[str, ...]:
+    def answer() -> ApprovedPlan | QueryRefused:
         try:
-            return question.approve().tables
+            return question.approve()
         except QueryRefused as refusal:
-            message = refusal.explained()
-            raise ValidationException(message, fields=[(field, message)], reason="INVALID_QUERY") from refusal
+            return refusal
 
-    tables = call.aside(("query", repr((question.tables, question.purpose))), ask)
-    return [row.id for row in schemas.named(call.tx, call.collaboration.id, tables)]
+    found: ApprovedPlan | QueryRefused = call.aside(
+        ("query", repr((question.tables, question.purpose))), answer
+    )
+    return found
 
 
 def _refuse_synthetic(field: str, purpose: Purpose) -> NoReturn:

@@ -1,0 +1,106 @@
+"""Previews: what the gate says about a query, and what the query would read, give out, cost and use up.
+
+The question is the one that the real operations ask; here a refusal is the answer, not an error.
+"""
+
+from passbox import names
+from passbox.access import fetch
+from passbox.access.call import Call, invalid
+from passbox.analysis import ApprovedPlan, Purpose
+from passbox.errors import QueryRefused
+from passbox.ledger import budgets, payers
+from passbox.ledger.prices import MEASURES, QUERY_COMPUTE
+from passbox.operations import query
+from passbox.operations.cost_type import MODELLED
+from passbox.operations.member import paying_members
+from passbox.operations.registry import Output, Params, operation
+from passbox.state import schemas
+
+
+@operation("passbox.PreviewQuery")
+def preview_query(call: Call, params: Params) -> Output:
+    """Whether the query may run, and why not or what it would do."""
+    worker, number = query.workers(params.get("computeConfiguration", {}), "computeConfiguration")
+    purpose = _purpose(call, params)
+    answer = query.ask(call, params["sqlParameters"], "sqlParameters", purpose)
+    if isinstance(answer, QueryRefused):
+        return {"allowed": False, "refusal": _refusal(answer)}
+    plan = {
+        "queryText": answer.sql,
+        "tables": _tables(call, answer),
+        "outputs": [
+            {
+                "name": name,
+                "sources": [
+                    {"tableName": table, "columnName": column} for table, column in answer.sources[name]
+                ],
+            }
+            for name in answer.outputs
+        ],
+        "costs": _costs(call, worker, number),
+    }
+    return {"allowed": True, "plan": plan}
+
+
+def _purpose(call: Call, params: Params) -> Purpose:
+    arn = params.get("configuredModelAlgorithmAssociationArn")
+    if arn is None:
+        return Purpose(call.account, receivers=tuple(params.get("receiverAccountIds", [call.account])))
+    if "receiverAccountIds" in params:
+        raise invalid(
+            "receiverAccountIds",
+            "receiverAccountIds must be left out where configuredModelAlgorithmAssociationArn is given: a "
+            "result feeds a model or is returned, not both.",
+        )
+    association = fetch.of_collaboration(call, "configured_model_algorithm_association", arn)
+    return Purpose(call.account, additional_analysis=association.arn)
+
+
+def _refusal(refusal: QueryRefused) -> Output:
+    line, column = refusal.place or (None, None)
+    members = {
+        "tableName": refusal.table,
+        "columnName": refusal.column,
+        "line": line,
+        "column": column,
+    }
+    return {
+        "rule": refusal.rule,
+        "message": refusal.message,
+        "allowedValues": list(refusal.allowed),
+        **{name: value for name, value in members.items() if value is not None},
+    }
+
+
+def _tables(call: Call, plan: ApprovedPlan) -> list[Output]:
+    tables = []
+    for association in schemas.named(call.tx, call.collaboration.id, plan.tables):
+        name = association.name or ""
+        table = {"name": name, "ownerAccountId": association.account, "columns": list(plan.columns[name])}
+        remaining = budgets.remaining(call.tx, association.id)
+        tables.append(table if remaining is None else {**table, "remainingUses": remaining})
+    return tables
+
+
+def _costs(call: Call, worker: str, number: int) -> list[Output]:
+    """One estimate for each member that could pay."""
+    members = paying_members(call.tx, call.collaboration.id)
+    price = call.room.rates.price(QUERY_COMPUTE, names.now())
+    able = [
+        member.account
+        for member in payers.candidates(members, QUERY_COMPUTE)
+        if payers.effective(member, QUERY_COMPUTE)
+    ]
+    return [
+        {
+            "costType": MODELLED[cost.cost_type],
+            "payerAccountId": cost.payer,
+            "quantityMilliUnits": cost.quantity,
+            "unit": MEASURES[cost.cost_type].unit,
+            "priceMicroDollars": price.micro_dollars,
+            "pricePer": price.per,
+            "amountMicroDollars": price.of(cost.quantity),
+            "basis": cost.basis,
+        }
+        for cost in (query.cost(account, worker, number) for account in able)
+    ]
