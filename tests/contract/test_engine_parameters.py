@@ -43,18 +43,20 @@ def exam(tmp_path_factory: pytest.TempPathFactory) -> Exam:
 
 
 def test_the_very_values_with_their_types(exam: Exam) -> None:
-    bound = {f"p{number}": row.bound for number, row in enumerate(given()) if row.bound is not None}
+    rows = {f"p{number}": row for number, row in enumerate(given()) if row.bound is not None}
+    bound = {name: row.parameter for name, row in rows.items()}
     outputs = ", ".join(f":{name} AS {name}" for name in bound)
     _, (file,) = exam.run(exam.approved(f"SELECT {outputs} FROM people", **bound))
     table = parquet.read_table(file)
-    [row] = table.to_pylist()
-    for name, parameter in bound.items():
-        assert row[name] == parameter.value, parameter
+    [found] = table.to_pylist()
+    for name, row in rows.items():
+        kind, value = row.bound
+        assert found[name] == value, row
         type = table.schema.field(name).type
-        if parameter.type.startswith("decimal"):
-            assert str(type).replace("128", "").replace(" ", "") == parameter.type
+        if kind.startswith("decimal"):
+            assert str(type).replace("128", "").replace(" ", "") == kind
         else:
-            assert type == ARROW[parameter.type], parameter
+            assert type == ARROW[kind], row
 
 
 def test_comparisons_go_by_type(exam: Exam) -> None:

@@ -1,10 +1,10 @@
 """The rows of `spec/parameters.md`."""
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from passbox.analysis import Parameter
 
@@ -13,11 +13,25 @@ _NAMES = {"Decimal": Decimal, "date": date, "datetime": datetime, "UTC": UTC}
 
 
 class Given(NamedTuple):
-    """A text for a parameter of a type. bound: what an engine binds, None where it is refused"""
+    """A text for a parameter of a type. bound: Spark's type and the value in Python; None where refused"""
 
     type: str
     text: str
-    bound: Parameter | None
+    bound: tuple[str, Any] | None
+
+    @property
+    def parameter(self) -> Parameter | None:
+        """What an engine binds."""
+        if self.bound is None:
+            return None
+        type, value = self.bound
+        if isinstance(value, datetime):
+            value = (value.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(
+                microseconds=1
+            )
+        elif isinstance(value, date):
+            value = (value - date(1970, 1, 1)).days
+        return Parameter(type, value)
 
 
 class Compared(NamedTuple):
@@ -43,12 +57,12 @@ def given() -> list[Given]:
     """Every row of `Values`, for each of its types."""
     found = []
     for types, text, bound in _rows("Values"):
-        parameter = None
+        pair = None
         if bound.strip() != "refused":
             type, value = re.findall(r"`([^`]*)`", bound)
             value = re.sub(r", UTC\)$", ", tzinfo=UTC)", value)
-            parameter = Parameter(type, eval(value, dict(_NAMES)))
-        found += [Given(type, _cell(text), parameter) for type in types.split()]
+            pair = (type, eval(value, dict(_NAMES)))
+        found += [Given(type, _cell(text), pair) for type in types.split()]
     return found
 
 

@@ -12,10 +12,10 @@ TYPES = Loader().load_service_model("cleanrooms", "service-2")["shapes"]["Parame
 
 @pytest.mark.parametrize("row", given(), ids=lambda row: f"{row.type} {row.text}")
 def test_a_value(row: Given) -> None:
-    if row.bound is not None:
+    if row.parameter is not None:
         found = parameters.value("p", row.type, row.text)
-        assert found == row.bound
-        assert type(found.value) is type(row.bound.value)
+        assert found == row.parameter
+        assert type(found.value) is type(row.parameter.value)
         return
     with pytest.raises(QueryRefused, match=f"The parameter p is .*{row.type}") as caught:
         parameters.value("p", row.type, row.text)

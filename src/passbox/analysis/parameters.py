@@ -4,11 +4,11 @@ A text is read strictly, in the form that its type has in Spark SQL: what does n
 wrapped or made NULL. Of REAL and DOUBLE it is the nearest value there is. Knows texts and types, and no SQL.
 """
 
+import calendar
 import math
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import NoReturn
 
@@ -20,25 +20,31 @@ _DIGITS = 38  # of a Spark decimal
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _FIXED = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_CLOCK = r"([ T]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?)?"
-_LOCAL = re.compile(_DATE.pattern + _CLOCK)
-_INSTANT = re.compile(_LOCAL.pattern + r"(Z|[+-][0-9]{2}:[0-9]{2})?")
+_DATE = r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
+_MIDNIGHT = re.compile(_DATE + "()()()")  # a date has no time, which is midnight
+_LOCAL = re.compile(_DATE + r"(?:[ T]([01][0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9])(?:\.([0-9]{1,6}))?)?)?")
+_INSTANT = re.compile(_LOCAL.pattern + r"(?:Z|([+-])([01][0-9]):([0-5][0-9]))?")
+_DAY_SECONDS = 86_400
+_SECOND = 1_000_000  # in microseconds
+# the years 1 to 9999, as dates are written
+_FIRST = calendar.timegm((1, 1, 1, 0, 0, 0))
+_LAST = calendar.timegm((9999, 12, 31, 23, 59, 59))
 
 Reader = Callable[[str], Parameter]
 Declared = Iterable[Mapping[str, str]]
 
 
-def _read(pattern: re.Pattern[str], text: str) -> str:
-    """The text, if it is all of the pattern; ValueError otherwise."""
-    if pattern.fullmatch(text) is None:
+def _read(pattern: re.Pattern[str], text: str) -> re.Match[str]:
+    """The text taken apart, if it is all of the pattern; ValueError otherwise."""
+    found = pattern.fullmatch(text)
+    if found is None:
         raise ValueError
-    return text
+    return found
 
 
 def _whole(type: str, bits: int) -> Reader:
     def read(text: str) -> Parameter:
-        value = int(_read(_WHOLE, text))
+        value = int(_read(_WHOLE, text)[0])
         if not -(1 << bits - 1) <= value < 1 << bits - 1:
             raise ValueError
         return Parameter(type, value)
@@ -48,7 +54,7 @@ def _whole(type: str, bits: int) -> Reader:
 
 def _decimal(text: str) -> Parameter:
     """Of the number's own precision and scale, as a literal in a query has them."""
-    value = Decimal(_read(_FIXED, text))
+    value = Decimal(_read(_FIXED, text)[0])
     _, digits, exponent = value.as_tuple()
     scale = -int(exponent)
     precision = max(len(digits), scale)
@@ -58,7 +64,7 @@ def _decimal(text: str) -> Parameter:
 
 
 def _double(text: str) -> Parameter:
-    value = float(_read(_NUMBER, text))
+    value = float(_read(_NUMBER, text)[0])
     if not math.isfinite(value):
         raise ValueError
     return Parameter("double", value)
@@ -74,18 +80,35 @@ def _boolean(text: str) -> Parameter:
     return Parameter("boolean", {"true": True, "false": False}[text.lower()])
 
 
+def _seconds(parts: re.Match[str]) -> int:
+    """Since 1970, of the date and time that a match starts with; ValueError where there is no such day."""
+    year, month, day, hour, minute, second = (int(part or 0) for part in parts.groups()[:6])
+    if not 1 <= day <= calendar.monthrange(year, month)[1]:
+        raise ValueError
+    return calendar.timegm((year, month, day, hour, minute, second))
+
+
 def _date(text: str) -> Parameter:
-    return Parameter("date", date.fromisoformat(_read(_DATE, text)))
+    return Parameter("date", _seconds(_read(_MIDNIGHT, text)) // _DAY_SECONDS)
+
+
+def _microseconds(parts: re.Match[str], seconds: int) -> int:
+    if not _FIRST <= seconds <= _LAST:
+        raise ValueError
+    return seconds * _SECOND + int((parts[7] or "").ljust(6, "0"))
 
 
 def _timestamp(text: str) -> Parameter:
     """A moment; without an offset it is UTC's, as the session's time zone is."""
-    value = datetime.fromisoformat(_read(_INSTANT, text))
-    return Parameter("timestamp", value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC))
+    parts = _read(_INSTANT, text)
+    offset = int(parts[9] or 0) * 3600 + int(parts[10] or 0) * 60
+    seconds = _seconds(parts) - (-offset if parts[8] == "-" else offset)
+    return Parameter("timestamp", _microseconds(parts, seconds))
 
 
 def _timestamp_ntz(text: str) -> Parameter:
-    return Parameter("timestamp_ntz", datetime.fromisoformat(_read(_LOCAL, text)))
+    parts = _read(_LOCAL, text)
+    return Parameter("timestamp_ntz", _microseconds(parts, _seconds(parts)))
 
 
 def _string(text: str) -> Parameter:

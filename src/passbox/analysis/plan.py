@@ -6,11 +6,10 @@ nothing else.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-Value = str | bytes | bool | int | float | Decimal | date | datetime
+Value = str | bytes | bool | int | float | Decimal
 RuleType = Literal["AGGREGATION", "LIST", "CUSTOM"]
 
 
@@ -65,7 +64,7 @@ class Parameter:
     """What an engine binds as a literal.
 
     type:  its Spark SQL type, for example `int`, `decimal(4,2)` or `timestamp_ntz`
-    value: a `timestamp` has a zone, a `timestamp_ntz` none
+    value: a `date` in days, a `timestamp` and a `timestamp_ntz` in microseconds since 1970, as Spark has them
     """
 
     type: str

@@ -11,6 +11,7 @@ import importlib
 import socket
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from passbox.analysis.plan import ApprovedPlan, Parameter
@@ -136,8 +137,20 @@ def _literal(parameter: Parameter) -> Any:
         types.IntegerType, types.LongType, types.FloatType, types.DoubleType, types.DateType,
         types.TimestampType, types.TimestampNTZType,
     )  # fmt: skip
-    found = {type().simpleString(): type() for type in plain}
-    return Column(LiteralExpression(value, found[name]))
+    type = {one().simpleString(): one() for one in plain}[name]
+    return Column(LiteralExpression(_dated(name, value), type))
+
+
+def _dated(type: str, value: Any) -> Any:
+    """Days and microseconds since 1970 as the client wants them; a timestamp with its zone, or it would take
+    this machine's.
+    """
+    if type == "date":
+        return date(1970, 1, 1) + timedelta(days=value)
+    if type in ("timestamp", "timestamp_ntz"):
+        zone = UTC if type == "timestamp" else None
+        return datetime(1970, 1, 1, tzinfo=zone) + timedelta(microseconds=value)
+    return value
 
 
 def refusal(error: Exception, phase: str) -> JobFailed:
