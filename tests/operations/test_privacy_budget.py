@@ -1,5 +1,6 @@
 """Access budgets over boto3: what uses a table, what is refused, what comes back, what members are told."""
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -7,11 +8,13 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from click.testing import CliRunner
 
 from lib.queries import Desk
 from lib.room import Room, everything, refused, running
 from lib.workshop import VISITS, Pretends, Workshop, ledger, work
 from passbox import names
+from passbox.__main__ import cli
 
 JOIN = "SELECT v.id, v.spent FROM visits v JOIN more m ON v.id = m.id"
 FAILS = "SELECT id FROM visits WHERE id = :fails"
@@ -407,6 +410,29 @@ def test_an_estimate_uses_nothing_and_refuses_alike(shop: Workshop) -> None:
     budgets.change(template, life(1))
     assert len(estimate()["costs"]) == 1
     assert (budgets.left(), budgets.uses()) == (1, ["reserve", "post"])
+
+
+def test_the_operator_sees_uses_apart_from_money(tmp_path_factory: pytest.TempPathFactory) -> None:
+    home = tmp_path_factory.mktemp("home")
+    with running(home) as room:
+        desk = Desk(room)
+        Budgets(desk).set(each("CALENDAR_WEEK", 4), life(9))
+        desk.start()
+        work(room)
+
+    def run(*words: str) -> str:
+        return CliRunner().invoke(cli, ["ledger", *words, "--home", str(home)], catch_exceptions=False).stdout
+
+    shown = json.loads(run("budgets", "--json"))
+    assert [(one["table"], one["type"], one["budget"], one["remaining"]) for one in shown] == [
+        ("visits", "CALENDAR_WEEK", 4, 3),
+        ("visits", "LIFETIME", 9, 8),
+    ]
+    assert "CALENDAR_WEEK" in run("budgets")
+    assert [line.split()[3:5] for line in run("transfers").splitlines() if "table/" in line] == [
+        ["1", "use"]
+    ] * 2
+    assert [line["cost_type"] for line in ledger(home)["lines"]] == ["queryCompute"]
 
 
 def test_the_last_use_is_given_once(shop: Workshop) -> None:
