@@ -1,14 +1,24 @@
-"""The exam of object stores: deliveries whole or not at all, and never outside the account's buckets."""
+"""The exam of object stores: deliveries whole or not at all, and never outside the account's buckets.
+
+Folders and S3 sit the same exam; what only one of them can do wrong comes after it.
+"""
 
 import os
 import stat
 
 import pytest
 
+from lib.aws import REGION, stand
+from passbox.backends import aws
+from passbox.backends.objects import s3
 from passbox.backends.objects.local import Local
+from passbox.backends.objects.s3 import S3
 from passbox.errors import ValidationException
+from passbox.names import Role
 
 US, THEM = "111111111111", "222222222222"
+MEMBERSHIP = f"arn:aws:cleanrooms:{REGION}:{US}:membership/11111111-0000-4000-8000-000000000000"
+WRITER, BLIND = (f"arn:aws:iam::{US}:role/{name}" for name in ("writer", "blind"))
 
 
 @pytest.fixture
@@ -34,23 +44,130 @@ def tree(accounts):
     return {str(path.relative_to(accounts)) for path in accounts.rglob("*") if not path.is_dir()}
 
 
-def test_delivery_and_its_modes(store, accounts, source):
-    store.check(US, "s3://bucket/some/prefix/", None)
-    given = store.deliver(US, "s3://bucket/some/prefix/", None, {"b/2.csv": source, "a.csv": source})
+class Folders:
+    """Deliveries by the local store."""
+
+    role = None
+
+    def __init__(self, accounts):
+        self.accounts, self.store = accounts, Local(accounts)
+
+    def objects(self):
+        place = self.accounts / US / "buckets"
+        return {
+            str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()
+        }
+
+
+class Buckets:
+    """Deliveries to an S3 server, in a role that may write to one bucket and do nothing else."""
+
+    role = Role(WRITER, MEMBERSHIP)
+
+    def __init__(self, accounts, servers):
+        self.accounts, self.admin = accounts, servers.bucket("bucket")
+        self.store = S3(aws.Clients(REGION), Local(accounts))
+        for key in self.objects():
+            self.admin.delete_object(Bucket="bucket", Key=key.removeprefix("bucket/"))
+
+    def objects(self):
+        listed = self.admin.list_objects_v2(Bucket="bucket").get("Contents", ())
+        found = [item["Key"] for item in listed if not item["Key"].endswith("/")]
+        read = self.admin.get_object
+        return {f"bucket/{key}": read(Bucket="bucket", Key=key)["Body"].read() for key in found}
+
+
+@pytest.fixture(scope="module")
+def servers():
+    with stand({WRITER: ["Write:bucket"], BLIND: []}) as made, pytest.MonkeyPatch.context() as patch:
+        for name, value in made.environment().items():
+            patch.setenv(name, value)
+        yield made
+
+
+@pytest.fixture
+def buckets(accounts, servers):
+    servers.asked.clear()
+    return Buckets(accounts, servers)
+
+
+@pytest.fixture(params=["local", "s3"])
+def exam(request, accounts):
+    return Folders(accounts) if request.param == "local" else request.getfixturevalue("buckets")
+
+
+def test_delivery(exam, source):
+    exam.store.check(US, "s3://bucket/some/prefix/", exam.role)
+    files = {"b/2.csv": source, "a.csv": source}
+    given = exam.store.deliver(US, "s3://bucket/some/prefix/", exam.role, files)
     assert given == ["s3://bucket/some/prefix/a.csv", "s3://bucket/some/prefix/b/2.csv"]
+    assert exam.objects() == {address.removeprefix("s3://"): b"a\n1\n" for address in given}
+    exam.store.check(US, "s3://bucket/some/prefix", exam.role)
+
+
+def test_delivering_again_gives_the_same(exam, source):
+    first = exam.store.deliver(US, "s3://bucket", exam.role, {"a": source, "ä b+=&%": source})
+    before = exam.objects()
+    again = exam.store.deliver(US, "s3://bucket", exam.role, {"a": source, "ä b+=&%": source})
+    assert again == first == ["s3://bucket/a", "s3://bucket/ä b+=&%"]
+    assert exam.objects() == before
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "bucket/x", "http://bucket/x", "s3:/bucket", "s3://", "s3:///x", "s3://Bucket", "s3://ab", "s3://..",
+        "s3://.incoming", "s3://a..b", "s3://-ab", "s3://ab-", "s3://192.168.0.1", "s3://" + "a" * 64,
+        "s3://bucket/../x", "s3://bucket/./x", "s3://bucket/a//b", "s3://bucket//", "s3://bucket/a\0b",
+        "s3://bucket/a\nb", "s3://bucket/a\\..\\b", "s3://bücket", "s3://buck et", "s3://bucket/" + "a" * 256,
+        "s3://bucket/" + "a/" * 600,
+    ],
+)  # fmt: skip
+def test_odd_places_are_refused(exam, source, uri):
+    with pytest.raises(ValidationException):
+        exam.store.check(US, uri, exam.role)
+    with pytest.raises(ValidationException):
+        exam.store.deliver(US, uri, exam.role, {"a": source})
+    assert exam.objects() == {}
+
+
+@pytest.mark.parametrize(
+    "key", ["", ".", "..", "../x", "/etc/x", "a//b", "a/", "a/../../b", "a\0", "x" * 256]
+)
+def test_odd_keys_are_refused_before_anything_is_delivered(exam, source, key):
+    with pytest.raises(ValidationException):
+        exam.store.deliver(US, "s3://bucket/p", exam.role, {"0-good": source, key: source})
+    assert exam.objects() == {}
+
+
+@pytest.mark.parametrize("account", ["", "..", "1" * 11, f"../{US}", f"{US}/x", "١" * 12])
+def test_odd_accounts_are_refused(exam, source, account):
+    with pytest.raises(ValidationException):
+        exam.store.check(account, "s3://bucket", exam.role)
+    with pytest.raises(ValidationException):
+        exam.store.deliver(account, "s3://bucket", exam.role, {"a": source})
+
+
+def test_only_plain_files_are_delivered(exam, tmp_path, source):
+    link = tmp_path / "link"
+    link.symlink_to(source)
+    for odd in (link, tmp_path):
+        with pytest.raises(ValueError, match="not a file"):
+            exam.store.deliver(US, "s3://bucket", exam.role, {"a": odd})
+    assert exam.objects() == {}
+
+
+def test_words_go_to_the_accounts_folder(exam, source):
+    exam.store.publish(US, "aws/cleanroomsml/TrainedModels", "m.log", source)
+    assert tree(exam.accounts) == {f"{US}/logs/aws/cleanroomsml/TrainedModels/m.log"}
+
+
+def test_modes(store, accounts, source):
+    store.deliver(US, "s3://bucket/some/prefix/", None, {"b/2.csv": source, "a.csv": source})
     place = accounts / US / "buckets" / "bucket" / "some" / "prefix"
-    assert (place / "b" / "2.csv").read_text() == "a\n1\n"
     assert stat.S_IMODE((place / "a.csv").stat().st_mode) == 0o600
     for folder in (place / "b", place, accounts / US, accounts / US / "buckets"):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    store.check(US, "s3://bucket/some/prefix", None)
-
-
-def test_delivering_again_gives_the_same(store, accounts, source):
-    first = store.deliver(US, "s3://bucket", None, {"a": source})
-    before = tree(accounts)
-    assert store.deliver(US, "s3://bucket", None, {"a": source}) == first == ["s3://bucket/a"]
-    assert tree(accounts) == before
 
 
 def test_an_object_appears_whole_or_not_at_all(store, accounts, source, monkeypatch):
@@ -66,41 +183,6 @@ def test_an_object_appears_whole_or_not_at_all(store, accounts, source, monkeypa
     monkeypatch.undo()
     assert tree(accounts) == {f"{US}/buckets/bucket/a"}
     assert (accounts / US / "buckets/bucket/a").read_text() == "a\n1\n"
-
-
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "bucket/x", "http://bucket/x", "s3:/bucket", "s3://", "s3:///x", "s3://Bucket", "s3://ab", "s3://..",
-        "s3://.incoming", "s3://a..b", "s3://-ab", "s3://ab-", "s3://192.168.0.1", "s3://" + "a" * 64,
-        "s3://bucket/../x", "s3://bucket/./x", "s3://bucket/a//b", "s3://bucket//", "s3://bucket/a\0b",
-        "s3://bucket/a\nb", "s3://bucket/a\\..\\b", "s3://bücket", "s3://buck et", "s3://bucket/" + "a" * 256,
-        "s3://bucket/" + "a/" * 600,
-    ],
-)  # fmt: skip
-def test_odd_places_are_refused(store, accounts, source, uri):
-    with pytest.raises(ValidationException):
-        store.check(US, uri, None)
-    with pytest.raises(ValidationException):
-        store.deliver(US, uri, None, {"a": source})
-    assert tree(accounts) == set()
-
-
-@pytest.mark.parametrize(
-    "key", ["", ".", "..", "../x", "/etc/x", "a//b", "a/", "a/../../b", "a\0", "x" * 256]
-)
-def test_odd_keys_are_refused_before_anything_is_delivered(store, accounts, source, key):
-    with pytest.raises(ValidationException):
-        store.deliver(US, "s3://bucket/p", None, {"0-good": source, key: source})
-    assert tree(accounts) == set()
-
-
-@pytest.mark.parametrize("account", ["", "..", "1" * 11, f"../{US}", f"{US}/x", "١" * 12])
-def test_odd_accounts_are_refused(store, source, account):
-    with pytest.raises(ValidationException):
-        store.check(account, "s3://bucket", None)
-    with pytest.raises(ValidationException):
-        store.deliver(account, "s3://bucket", None, {"a": source})
 
 
 def test_equal_buckets_of_two_accounts_are_two(store, accounts, source):
@@ -146,10 +228,57 @@ def test_a_file_where_a_folder_must_be(store, source):
         store.deliver(US, "s3://bucket", None, {"d": source})
 
 
-def test_only_plain_files_are_delivered(store, accounts, tmp_path, source):
-    link = tmp_path / "link"
-    link.symlink_to(source)
-    for odd in (link, tmp_path):
-        with pytest.raises(ValueError, match="not a file"):
-            store.deliver(US, "s3://bucket", None, {"a": odd})
-    assert tree(accounts) == set()
+def test_s3_is_written_to_in_the_role_of_the_account_for_its_membership(buckets, servers, source):
+    buckets.store.deliver(US, "s3://bucket", buckets.role, {"a": source})
+    assert {asked["RoleArn"] for asked in servers.asked} == {WRITER}
+    assert {asked["ExternalId"] for asked in servers.asked} == {MEMBERSHIP}
+
+
+def test_without_a_role_of_its_own_nothing_goes_to_s3(buckets, source):
+    for role in (None, Role(f"arn:aws:iam::{THEM}:role/writer", MEMBERSHIP)):
+        with pytest.raises(ValidationException, match="role"):
+            buckets.store.check(US, "s3://bucket", role)
+        with pytest.raises(ValidationException, match="role"):
+            buckets.store.deliver(US, "s3://bucket", role, {"a": source})
+    assert buckets.objects() == {}
+
+
+@pytest.mark.parametrize(
+    ("uri", "role", "code"),
+    [("s3://bucket", BLIND, "AccessDenied"), ("s3://bucket2", WRITER, "AccessDenied|NoSuchBucket")],
+)
+def test_what_s3_refuses_says_so_without_its_words(buckets, source, uri, role, code):
+    with pytest.raises(ValidationException, match=rf"^'{uri}' does not take the files \(({code})\)\.$"):
+        buckets.store.deliver(US, uri, Role(role, MEMBERSHIP), {"a": source})
+    assert buckets.objects() == {}
+
+
+def test_large_objects_go_in_parts_and_appear_whole_or_not_at_all(buckets, source, monkeypatch):
+    monkeypatch.setattr(s3, "PART_BYTES", 5 << 20)
+    content = os.urandom(1 << 20) * 12
+    source.write_bytes(content)
+    for _ in range(2):
+        buckets.store.deliver(US, "s3://bucket/p", buckets.role, {"a": source})
+        assert buckets.objects() == {"bucket/p/a": content}
+    put, parts = s3._put, []
+
+    class Breaking:
+        """A client that fails at the second part."""
+
+        def __init__(self, client):
+            self.client = client
+
+        def __getattr__(self, name):
+            return getattr(self.client, name)
+
+        def upload_part(self, **given):
+            parts.append(given["PartNumber"])
+            if len(parts) == 2:
+                raise OSError("the connection broke")
+            return self.client.upload_part(**given)
+
+    monkeypatch.setattr(s3, "_put", lambda client, *rest: put(Breaking(client), *rest))
+    with pytest.raises(OSError, match="broke"):
+        buckets.store.deliver(US, "s3://bucket/q", buckets.role, {"a": source})
+    assert buckets.objects() == {"bucket/p/a": content}
+    assert not buckets.admin.list_multipart_uploads(Bucket="bucket").get("Uploads")

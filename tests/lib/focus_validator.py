@@ -14,8 +14,6 @@ readings are set right, none of which changes a value:
   point of a column of nulls.
 """
 
-import fcntl
-import hashlib
 import json
 import os
 import subprocess
@@ -23,7 +21,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_CACHE = Path(__file__).parents[2] / ".cache"
 _RULES = "1.0"
 _RENAMED = {
     "InvoiceIssuerName": "InvoiceIssuer",
@@ -63,34 +60,15 @@ def validate(path: Path, columns: dict[str, str]) -> dict[str, dict[str, str]]:
 
     columns: the type of each, as in passbox.ledger.focus.COLUMNS.
     """
-    command = [str(_environment()), "-I", __file__, str(path), json.dumps(columns)]
+    from lib.environments import binaries  # not where this file is the program
+
+    python = binaries("focus-validator-1.0.0", _PINS) / "python"
+    command = [str(python), "-I", __file__, str(path), json.dumps(columns)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise RuntimeError(f"the validator broke:\n{done.stderr}")
     found: dict[str, dict[str, str]] = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-def _environment() -> Path:
-    """The Python that has the validator; several test processes may ask at once."""
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    digest = hashlib.sha256(" ".join(_PINS).encode()).hexdigest()[:8]
-    home = _CACHE / f"focus-validator-1.0.0-py{version}-{digest}"
-    python, stamp = home / "bin" / "python", home / ".installed"
-    _CACHE.mkdir(exist_ok=True)
-    with (_CACHE / "focus-validator.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not stamp.exists():
-            _run([sys.executable, "-m", "venv", "--clear", str(home)])
-            _run([str(python), "-m", "pip", "install", "--quiet", "--prefer-binary", *_PINS])
-            stamp.touch()
-    return python
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    if done.returncode:
-        raise RuntimeError(f"focus-validator could not be installed:\n{done.stderr}")
 
 
 def _main(file: str, columns: dict[str, str]) -> None:

@@ -8,6 +8,7 @@ Knows S3's clients; must not know tables. Errors are ValidationException for the
 JobFailed where they are too large.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -137,7 +138,7 @@ def _read(client: Any, one: _Listed, file: Any, deadline: float) -> None:
     address = f"s3://{one.folder.bucket}/{one.key}"
     if answer["ContentLength"] != one.size - start:
         raise ValidationException(f"{address} is not as long as it was when it was listed.")
-    with answer["Body"] as body:
+    with contextlib.closing(answer["Body"]) as body:
         for chunk in body.iter_chunks(CHUNK_BYTES):
             if time.monotonic() > deadline:
                 raise ValidationException(f"Reading the table took longer than {MOST_SECONDS:.0f} s.")

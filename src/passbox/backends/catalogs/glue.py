@@ -17,7 +17,7 @@ from passbox.analysis.plan import Column
 from passbox.backends import aws
 from passbox.backends.catalogs import copying, hive
 from passbox.backends.engines.base import TableFiles
-from passbox.backends.engines.tables import NULL_PARTITION, partition_folder
+from passbox.backends.engines.tables import partition_folder
 from passbox.errors import ResourceNotFoundException, ValidationException
 from passbox.names import Role
 
@@ -129,7 +129,7 @@ class _Found:
 
 
 def _folder(number: int, value: str) -> str:
-    name = partition_folder(number, value or NULL_PARTITION)
+    name = partition_folder(number, value)
     if len(name) > FOLDER_BYTES:
         raise ValidationException(f"The partition value {value!r} is too long.")
     return name
