@@ -79,7 +79,10 @@ class Exam:
 
     def approved(self, sql: str, **parameters: str) -> ApprovedPlan:
         receivers = {"allowedResultReceivers": [US]}
-        tables = {n: Table(n, US, t.columns, "CUSTOM", RULE, receivers) for n, t in self.tables.items()}
+        tables = {
+            n: Table(n, US, (*t.columns, *t.partitions), "CUSTOM", RULE, receivers)
+            for n, t in self.tables.items()
+        }
         return approve(sql, parameters, tables, Purpose(US, receivers=(US,)))
 
     def hostile(self, sql: str, columns: Mapping[str, tuple[str, ...]]) -> ApprovedPlan:
