@@ -59,12 +59,12 @@ def cases() -> list[Case]:
 def _file(path: Path) -> list[Case]:
     found: list[Case] = []
     setups: dict[str, Setup] = {}
-    setup = Setup(Purpose(runner=""))
+    setup = Setup(Purpose(runner="", engine="spark"))
     table = ""
     for number, line in enumerate(path.read_text().splitlines(), 1):
         text = line.strip()
         if line.startswith("## "):
-            setup = setups[text[3:]] = Setup(Purpose(runner=""))
+            setup = setups[text[3:]] = Setup(Purpose(runner="", engine="spark"))
         elif text.startswith("like: "):
             base = setups[text[6:]]
             setup.purpose, setup.parameters = base.purpose, dict(base.parameters)

@@ -85,6 +85,31 @@ _REASONS = {
         stack values variant_explode""",
 }
 
+# Where Sail gives another answer than Spark, or none, whatever the arguments: name → why. Forms of a call
+# that differ are in `sail_forms`. What differs and how is recorded in tests/spec/functions.
+_SPARK_ONLY = """
+approx_count_distinct estimates in another way; use count(DISTINCT …)
+approx_percentile     estimates in another way; use percentile
+array_contains        it forgets that an element is null
+array_except          it does not take every pair of arrays
+arrays_overlap        it forgets when no element is null
+bround                it takes no decimals
+char                  it counts beyond 255
+chr                   it counts beyond 255
+conv                  it reads and writes negative and malformed numbers in another way
+get_json_object       it keeps the spaces of the document
+histogram_numeric     estimates in another way
+hypot                 it overflows
+initcap               it begins words after any sign
+isnan                 it gives null for null; use x = cast('NaN' AS double)
+json_array_length     it counts what is no array
+map_from_entries      it takes entries of different types
+mode                  it takes no booleans and settles ties in another way
+percentile_approx     estimates in another way; use percentile
+rint                  it rounds halves away from zero
+to_json               it writes times, doubles and negative decimals in another way
+"""
+
 
 def _table(text: str) -> dict[str, tuple[int, int]]:
     table = {}
@@ -98,7 +123,73 @@ def _table(text: str) -> dict[str, tuple[int, int]]:
 AGGREGATES: Mapping[str, tuple[int, int]] = _table(_AGGREGATE)
 WINDOW_ONLY: Mapping[str, tuple[int, int]] = _table(_WINDOW)
 ALLOWED: Mapping[str, tuple[int, int]] = _table(_SCALAR) | dict(AGGREGATES) | dict(WINDOW_ONLY)
+SPARK_ONLY: Mapping[str, str] = {
+    name: reason.strip()
+    for name, _, reason in (line.partition(" ") for line in _SPARK_ONLY.strip().splitlines())
+}
 REFUSED: Mapping[str, str] = {name: reason for reason, names in _REASONS.items() for name in names.split()}
+
+
+# What a call gives, where an expression around it may ask: a type, or `first` (that of the first argument),
+# `common` (what all are brought to), `element`, `total` and `mean` (what sum and avg give).
+_RESULTS = {
+    "tinyint": "tinyint",
+    "smallint": "smallint",
+    "int": """array_size ascii bit_count bit_length cardinality char_length character_length datediff
+        date_diff date_part datepart day dayofmonth dayofweek dayofyear dense_rank find_in_set
+        hash hour int instr json_array_length len length levenshtein locate minute month ntile
+        octet_length position quarter rank regexp_count regexp_instr row_number second size
+        unix_date weekday weekofyear year""",
+    "bigint": """approx_count_distinct array_position bigint count count_if crc32 factorial regr_count
+        to_unix_timestamp unix_micros unix_millis unix_seconds unix_timestamp width_bucket
+        xxhash64""",
+    "float": "float",
+    "double": """acos acosh asin asinh atan atan2 atanh cbrt corr cos cosh cot covar_pop covar_samp csc
+        cume_dist degrees double e exp expm1 hypot kurtosis ln log log10 log1p log2 median
+        months_between percent_rank percentile percentile_cont pi pow power radians regr_avgx
+        regr_avgy regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy rint sec signum
+        sin sinh skewness sqrt std stddev stddev_pop stddev_samp tan tanh var_pop var_samp
+        variance""",
+    "string": """array_join base64 bin btrim chr char concat_ws conv date_format dayname format_number
+        format_string from_unixtime get_json_object hex initcap lcase lower ltrim mask md5
+        monthname overlay parse_url regexp_extract regexp_replace regexp_substr repeat replace
+        rtrim sha sha1 sha2 soundex space split_part string substring_index to_char to_json
+        to_varchar translate trim ucase upper url_decode url_encode decode""",
+    "boolean": """any array_contains arrays_overlap bool_and bool_or boolean contains endswith equal_null
+        every ilike isnan isnotnull isnull like luhn_check map_contains_key regexp_like rlike
+        some startswith""",
+    "binary": "binary encode unbase64 unhex",
+    "date": """add_months date date_add date_from_unix_date date_sub dateadd last_day make_date
+        next_day to_date trunc""",
+    "timestamp": """date_trunc from_utc_timestamp make_timestamp timestamp timestamp_micros timestamp_millis
+        timestamp_seconds to_timestamp to_utc_timestamp try_to_timestamp""",
+    "timestamp_ntz": "to_timestamp_ntz",
+    "array<string>": "json_object_keys regexp_extract_all split",
+    "first": """abs any_value array_distinct array_intersect array_remove array_sort array_union bit_and
+        bit_or bit_xor first first_value lag last last_value lead left lpad max max_by min
+        min_by mode negative nth_value nullif nullifzero percentile_disc positive reverse right
+        rpad shiftleft shiftright shiftrightunsigned slice sort_array substr substring try_add
+        try_mod try_subtract zeroifnull""",
+    "common": "coalesce concat greatest if ifnull least nanvl nvl nvl2 pmod",
+    "element": "array_max array_min element_at get try_element_at",
+    "total": "sum try_sum",
+    "mean": "avg mean try_avg",
+}
+RESULTS: Mapping[str, str] = {name: kind for kind, names in _RESULTS.items() for name in names.split()}
+# How many bits the whole numbers of some calls, and of the parts of a date, can need.
+SMALL: Mapping[str, int] = {
+    name: int(bits)
+    for bits, names in {
+        "4": "month quarter",
+        "5": "day dayofmonth hour",
+        "6": "minute second week weekofyear",
+        "3": "dayofweek weekday",
+        "9": "dayofyear doy",
+        "15": "year",
+        "22": "datediff date_diff unix_date",
+    }.items()
+    for name in names.split()
+}
 
 
 def arity_text(name: str) -> str:

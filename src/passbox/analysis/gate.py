@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from sqlglot import exp
 
-from passbox.analysis import chains, construct, lineage, place, rules, text
+from passbox.analysis import chains, construct, lineage, place, rules, sail, text
 from passbox.analysis.lineage import Lineage
 from passbox.analysis.plan import _KEY, ApprovedPlan, Parameter, Purpose, Table, Text
 from passbox.errors import QueryRefused
@@ -28,6 +28,9 @@ def approve(
         if changed:
             # a rule added a condition: what it added must be analysed like everything else
             facts = lineage.trace(tree, tables)
+        if purpose.engine == "sail":
+            with _placed(query):
+                sail.fit(tree, tables, parameters)
         sql = text.render(tree)
         again, same = _analyse(sql, parameters, tables, limited=False)
         if same != facts or not (text.same(tree, again) or text.render(again) == sql):

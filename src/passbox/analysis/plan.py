@@ -51,12 +51,14 @@ class Purpose:
                 (an ML input channel); None for a direct query
     receivers:  accounts that would receive a direct result
     template:   ARN and owner of the analysis template that the text comes from, None for free text
+    engine:     what will run it: on Sail only what is verified to be answered as by Spark
     """
 
     runner: str
     additional_analysis: str | None = None
     receivers: tuple[str, ...] = ()
     template: tuple[str, str] | None = None
+    engine: Literal["sail", "spark"] = "sail"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,237 @@
+"""What the embedded engine, Sail, may be asked: only what is known to be answered as Spark answers it.
+
+`fit` looks at every call and operator of a resolved query with the types of its operands. Where Sail would
+answer otherwise it writes the expression so that it does not (whole numbers that may overflow are computed in
+a wider type and cast back, which raises as Spark's ANSI rules do), and where it cannot, it refuses with the
+reason. What it writes is left alone when it comes by again. This module knows Sail's differences, most of
+them as tables in `functions` and `sail_forms`; it must not know rules.
+"""
+
+from collections.abc import Mapping
+
+from sqlglot import exp
+
+from passbox.analysis import functions, sail_forms
+from passbox.analysis.plan import Parameter, Table
+from passbox.analysis.types import UNKNOWN, WHOLE, Type, Types, common, exact, named
+from passbox.errors import QueryRefused
+
+_MERGING = frozenset(["coalesce", "ifnull", "nvl", "if", "nvl2", "nullif", "greatest", "least", "array"])
+_DAYS = {"DAY", "DAYS", "WEEK", "WEEKS", "MONTH", "MONTHS", "QUARTER", "QUARTERS", "YEAR", "YEARS"}
+_LOOSE = frozenset({"FLOAT", "DOUBLE", "DECIMAL", "DATE"})
+_AS_INT = frozenset({"datediff", "date_diff", "regexp_count"})  # Sail gives a bigint
+
+
+def fit(tree: exp.Query, tables: Mapping[str, Table], parameters: Mapping[str, str | Parameter]) -> exp.Query:
+    """The query in a form that Sail answers as Spark does; QueryRefused where there is none."""
+    types = Types(tree, tables, parameters)
+    for node in reversed(list(tree.walk(bfs=True))):  # operands before what they are operands of
+        if isinstance(node, exp.Anonymous):
+            _call(node, types)
+        elif isinstance(node, exp.Add | exp.Sub | exp.Mul | exp.Mod | exp.Div):
+            _arithmetic(node, types)
+        elif isinstance(node, exp.Neg):
+            _negative(node, types)
+        elif isinstance(node, exp.Case):
+            _merge(
+                "CASE",
+                [item for one in node.args["ifs"] for item in [one.args["true"]]]
+                + [item for item in [node.args.get("default")] if item is not None],
+                types,
+            )
+        else:
+            _other(node, types)
+    return tree
+
+
+def refused(what: str, reason: str) -> QueryRefused:
+    """The refusal of something that Spark would answer and Sail would not, or would otherwise."""
+    return QueryRefused(
+        f"{what}: {reason}. The embedded engine is not verified to answer this as Spark does; write it "
+        "another way or run this on Spark.",
+        rule="sql.engine",
+    )
+
+
+def _call(node: exp.Anonymous, types: Types) -> None:
+    name = str(node.this)
+    what = f"The function {name}"
+    if (reason := functions.SPARK_ONLY.get(name)) is not None:
+        raise refused(what, reason)
+    given = [types.of(item) for item in node.expressions]
+    reason = sail_forms.reason(name, node.expressions, given)
+    if reason is not None:
+        raise refused(what, reason)
+    if name in _MERGING:
+        _merge(what, node.expressions[1:] if name in ("if",) else node.expressions, types)
+    elif name in ("sum", "abs") and given and given[0].whole:
+        _widen_call(node, given[0], types)
+    elif name in _AS_INT and not _casts(node.parent, "INT"):
+        _cast(node, "INT", types)
+
+
+def _widen_call(node: exp.Anonymous, given: Type, types: Types) -> None:
+    """sum(bigint) and abs(…) of what may be the least of its type."""
+    total = node.this == "sum"
+    if given.bits <= WHOLE["int"] if total else given.bits < WHOLE[given.name]:
+        return
+    inner = node.expressions[0]
+    inner = inner.expressions[0] if isinstance(inner, exp.Distinct) else inner
+    _cast(inner, "DECIMAL(20, 0)", types)
+    outer: exp.Expr = node
+    while isinstance(outer.parent, exp.Filter | exp.Window) and outer.parent.this is outer:
+        outer = outer.parent
+    _cast(outer, "BIGINT" if total else given.name.upper(), types)
+
+
+def _arithmetic(node: exp.Binary, types: Types) -> None:
+    left, right = types.of(node.this), types.of(node.expression)
+    sign = {"Add": "+", "Sub": "-", "Mul": "*", "Mod": "%", "Div": "/"}[type(node).__name__]
+    what = f"The operator {sign}"
+    families = {left.family, right.family}
+    if UNKNOWN.name in families:
+        raise refused(what, "the type of an operand is not known; cast it")
+    if families & {"string", "boolean", "binary"}:
+        raise refused(what, "an operand is no number; cast it to one")
+    if families & {"date", "timestamp", "timestamp_ntz", "interval"}:
+        _time(node, left, right, what)
+    elif "float" in families and families - {"float", "double"}:
+        raise refused(what, "a float with a number of another type gives a float, not a double; cast it")
+    elif "decimal" in families and "double" not in families:
+        _decimal(node, what, types)
+    elif left.whole and right.whole and isinstance(node, exp.Add | exp.Sub | exp.Mul):
+        found = types.of(node)
+        if found.bits > WHOLE[found.name]:
+            wide = "BIGINT" if found.bits <= WHOLE["bigint"] else "DECIMAL(19, 0)"
+            _cast(node.this, wide, types)
+            _cast(node.expression, wide, types)
+            _cast(node, found.name.upper(), types)
+
+
+def _decimal(node: exp.Binary, what: str, types: Types) -> None:
+    if isinstance(node, exp.Div):
+        raise refused(what, "a division of decimals is rounded and typed in another way; cast to double")
+    if isinstance(node, exp.Mod):
+        raise refused(what, "the remainder of decimals has another type; cast to double")
+    if exact(node, types.of(node.this), types.of(node.expression)) is None:
+        raise refused(what, "the digits of a decimal operand are not known, or their result has more than 38")
+    for side in (node.this, node.expression):
+        if isinstance(side, exp.Literal) and str(side.this).isdigit():
+            _cast(side, f"DECIMAL({len(str(int(side.this)))}, 0)", types)
+
+
+def _time(node: exp.Binary, left: Type, right: Type, what: str) -> None:
+    families = (left.family, right.family)
+    if (families[0] == "date" and families[1] in ("date", "timestamp")) or families == ("timestamp", "date"):
+        raise refused(what, "between dates it gives days as a number, not an interval; use datediff")
+    if "date" in families and "interval" in families:
+        span = node.expression if families[1] == "interval" else node.this
+        unit = span.args.get("unit") if isinstance(span, exp.Interval) else None
+        if not isinstance(unit, exp.Var) or str(unit.this).upper() not in _DAYS:
+            raise refused(what, "a date and an interval below a day give a date; cast it to a timestamp")
+
+
+def _negative(node: exp.Neg, types: Types) -> None:
+    given = types.of(node.this)
+    if isinstance(node.this, exp.Literal):
+        if given.whole and str(node.this.this) in ("2147483648", "9223372036854775808"):
+            raise refused("The least whole number of a type", "it is read as one of the next type")
+    elif given.whole and given.bits >= WHOLE[given.name]:
+        wide = "DECIMAL(20, 0)" if given.name == "bigint" else "BIGINT"
+        _cast(node.this, wide, types)
+        _cast(node, given.name.upper(), types)
+    elif given.family in (UNKNOWN.name, "string"):
+        raise refused("The sign -", "the type of its operand is not known to be a number; cast it")
+
+
+def _merge(what: str, items: list[exp.Expr], types: Types) -> None:
+    """Several values become one column: all must have one type, or be brought to it."""
+    found = [types.of(item) for item in items]
+    names = {one.name for one in found if one.name != "void"}
+    if len(names) <= 1 and UNKNOWN.name not in names:
+        return
+    merged = common(found)
+    families = {one.family for one in found if one.name != "void"}
+    if what.endswith(" nullif"):
+        raise refused(what, "of two types it gives their common one; cast the second to the first's")
+    if families == {"string"} or merged is UNKNOWN or "float" in families or merged.name == "decimal":
+        raise refused(what, "its values are not of one type; cast them to one")
+    for item, one in zip(items, found, strict=True):
+        if one.name not in (merged.name, "void"):
+            _cast(item, merged.name.upper(), types)
+
+
+def _other(node: exp.Expr, types: Types) -> None:
+    if isinstance(node, exp.DPipe):
+        for side in (node.this, node.expression):
+            _text("The operator ||", types.of(side))
+    elif isinstance(node, exp.Cast | exp.TryCast):
+        _check_cast(node, types.of(node.this))
+    elif isinstance(node, exp.SetOperation):
+        left, right = types.outputs(node.this), types.outputs(node.expression)
+        for one, other in zip(left, right, strict=True):
+            if (
+                one.name != other.name
+                and not (one.whole and other.whole)
+                and "void" not in (one.name, other.name)
+            ):
+                raise refused("The set operation", "the two sides' columns are not of one type; cast them")
+    elif isinstance(node, exp.Extract) and str(node.this.name).upper() not in sail_forms.PARTS:
+        raise refused(f"EXTRACT of {node.this.name}", "it counts in another way or is not there")
+    elif isinstance(node, exp.Window):
+        inner = node.this
+        if isinstance(inner, exp.Filter):
+            raise refused("FILTER before OVER", "it is not there; use CASE inside the function")
+        if str(inner.name).lower() in ("collect_list", "collect_set", "array_agg"):
+            raise refused(f"{inner.name} OVER", "it keeps nulls")
+    elif isinstance(node, exp.Interval) and not isinstance(node.parent, exp.Add | exp.Sub | exp.Anonymous):
+        raise refused("An interval as a value", "it has another type")
+    elif isinstance(node, exp.RegexpLike):
+        reason = sail_forms.pattern(node.expression)
+        if reason is not None:
+            raise refused("RLIKE", reason)
+    elif isinstance(node, exp.Select):
+        _twins(node)
+
+
+def _check_cast(node: exp.Cast | exp.TryCast, given: Type) -> None:
+    to = str(node.to.this.name)
+    if to == "TEXT":
+        _text("A cast to string", given, timestamp=True)
+    elif isinstance(node, exp.TryCast) and given.family in ("string", UNKNOWN.name) and to in _LOOSE:
+        raise refused(
+            f"TRY_CAST of text to {to.lower()}",
+            "some forms that Spark takes, such as 1d or a date with spaces, become null; CAST fails on them",
+        )
+    elif to == "BOOLEAN" and given.family in ("string", UNKNOWN.name):
+        raise refused("A cast of text to boolean", "it takes words that Spark refuses; compare with 'true'")
+
+
+def _text(what: str, given: Type, *, timestamp: bool = False) -> None:
+    if given.family in sail_forms.AS_TEXT or (timestamp and given.family == "timestamp"):
+        return
+    raise refused(what, f"a value of the type {given.name} has another text; cast it to decimal, or leave it")
+
+
+def _twins(node: exp.Select) -> None:
+    """Two aggregates of one column, of which only one casts it, have one name inside Sail."""
+    seen: dict[str, str] = {}
+    for item in node.expressions:
+        for call in item.find_all(exp.Anonymous):
+            if call.this in functions.AGGREGATES:
+                bare = call.copy().transform(lambda one: one.this if isinstance(one, exp.Cast) else one)
+                plain, own = bare.sql(), call.sql()
+                if seen.setdefault(plain, own) != own:
+                    raise refused("Two aggregates", "they differ by a cast alone; cast in a subquery")
+
+
+def _casts(node: exp.Expr | None, to: str) -> bool:
+    return isinstance(node, exp.Cast) and str(node.to.this.name) == to
+
+
+def _cast(node: exp.Expr, to: str, types: Types) -> None:
+    """Puts a cast around a node, in its place."""
+    cast = exp.Cast(to=exp.DataType.build(to, dialect="spark"))
+    node.replace(cast)
+    cast.set("this", exp.Paren(this=node) if isinstance(node, exp.Binary | exp.Neg) else node)
+    types.know(cast, named(to.lower()))
