@@ -352,8 +352,8 @@ def test_an_object_that_changes_while_it_is_read(tables, tmp_path, monkeypatch):
     tables.put("part", "1\n")
     listed = copying._list
 
-    def late(client, folder):
-        found = listed(client, folder)
+    def late(*given):
+        found = listed(*given)
         tables.put("part", "22\n")
         return found
 

@@ -49,7 +49,8 @@ def copy(client: Any, folders: Sequence[Folder], suffix: str, most_bytes: int) -
     deadline = time.monotonic() + MOST_SECONDS
     pool = ThreadPoolExecutor(AT_A_TIME)
     try:
-        listed = [one for found in pool.map(lambda folder: _list(client, folder), folders) for one in found]
+        lists = pool.map(lambda folder: _list(client, folder, deadline), folders)
+        listed = [one for found in lists for one in found]
         if len(listed) > MOST_OBJECTS:
             raise ValidationException(f"The table has more than {MOST_OBJECTS} files.")
         if sum(one.size for one in listed) > most_bytes:
@@ -80,9 +81,10 @@ def _compression(keys: Sequence[str], suffix: str) -> str:
     return endings.pop()
 
 
-def _list(client: Any, folder: Folder) -> list[_Listed]:
+def _list(client: Any, folder: Folder, deadline: float) -> list[_Listed]:
     found: list[_Listed] = []
     for page in _pages(client, folder):
+        _check_time(deadline)
         below = [item["Prefix"][len(folder.prefix) :] for item in page.get("CommonPrefixes") or ()]
         odd = next((name for name in below if not name.startswith((".", "_"))), None)
         if odd is not None:
@@ -115,6 +117,11 @@ def _pages(client: Any, folder: Folder) -> Iterator[Any]:
             )
 
 
+def _check_time(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise ValidationException(f"Reading the table took longer than {MOST_SECONDS:.0f} s.")
+
+
 def _copy(client: Any, one: _Listed, path: Path, deadline: float) -> None:
     """Reads one object to a new file, and goes on where a connection broke off."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -140,8 +147,7 @@ def _read(client: Any, one: _Listed, file: Any, deadline: float) -> None:
         raise ValidationException(f"{address} is not as long as it was when it was listed.")
     with contextlib.closing(answer["Body"]) as body:
         for chunk in body.iter_chunks(CHUNK_BYTES):
-            if time.monotonic() > deadline:
-                raise ValidationException(f"Reading the table took longer than {MOST_SECONDS:.0f} s.")
+            _check_time(deadline)
             if file.tell() + len(chunk) > one.size:
                 raise ValidationException(f"{address} is longer than it was when it was listed.")
             file.write(chunk)
