@@ -1,12 +1,13 @@
 """Every figure in one run: signed requests, the book, a channel, a sandbox, the demo. `make bench`."""
 
-from bench import channel, demo, ledger, sandbox, wire
+from bench import channel, demo, gate, ledger, sandbox, wire
 
 
 def main() -> None:
     for title, part in (
         ("Signed requests", wire),
         ("A book of a million transfers", ledger),
+        ("The gate", gate),
         ("A channel of the demo's join", channel),
         ("Start of a sandbox", sandbox),
         ("The demo, end to end", demo),

@@ -5,15 +5,19 @@ operators are associative, NULLs included, so brackets change no answer. This mo
 only.
 """
 
+import re
 from collections.abc import Iterable
 
 from sqlglot import exp
 
 LONGEST = 64  # terms of a chain that is left alone
+_OPERATORS = re.compile(r"(?i)\b(?:and|or)\b")
 
 
-def cut(tree: exp.Query) -> None:
-    """Write the chains of `tree` in place as chains of at most LONGEST terms."""
+def cut(tree: exp.Query, query: str) -> None:
+    """Write the chains of `tree`, that of the text `query`, in place as chains of at most LONGEST terms."""
+    if len(_OPERATORS.findall(query)) < LONGEST:
+        return
     found = [
         node
         for node in tree.find_all(exp.And, exp.Or)

@@ -18,6 +18,10 @@ MAX_DEPTH = 100
 MAX_HEIGHT = 200  # the engine recurses too: it ends at 400 UNIONs or 600 operators one above the other
 
 _BINARY = frozenset({"this", "expression"})
+_CHAINS = frozenset(
+    {exp.And, exp.Or, exp.Add, exp.Sub, exp.Mul, exp.Div, exp.DPipe, exp.BitwiseAnd, exp.BitwiseOr}
+    | {exp.BitwiseXor, exp.Union, exp.Except, exp.Intersect}
+)
 
 # node → the parts it may have; a part that is None, False or empty does not count
 NODES: Mapping[type[exp.Expr], frozenset[str]] = {
@@ -216,10 +220,13 @@ def check(tree: exp.Query) -> frozenset[str]:
             raise
         if isinstance(node, exp.Placeholder):
             parameters.add(node.this)
-        for child in node.iter_expressions():
-            # a chain of one operator (a AND b AND …) is one level: it is walked, not recursed
-            chain = isinstance(node, exp.Binary | exp.SetOperation) and type(child) is type(node)
-            stack.append((child, node, depth if chain else depth + 1, height + 1))
+        kind = type(node)
+        for part in node.args.values():
+            for child in part if isinstance(part, list) else (part,):
+                if isinstance(child, exp.Expr):
+                    # a chain of one operator (a AND b AND …) is one level: it is walked, not recursed
+                    chain = type(child) is kind and kind in _CHAINS
+                    stack.append((child, node, depth if chain else depth + 1, height + 1))
     return frozenset(parameters)
 
 

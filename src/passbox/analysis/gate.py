@@ -79,7 +79,7 @@ def _enforce(tree: exp.Query, facts: Lineage, tables: Mapping[str, Table], purpo
 def _grammar(query: str, *, limited: bool = True) -> tuple[exp.Query, frozenset[str]]:
     """The tree of a text that holds nothing but the gate's own grammar, and the parameters that it uses."""
     tree = text.parse(query, limited=limited)
-    chains.cut(tree)
+    chains.cut(tree, query)
     return tree, construct.check(tree)
 
 

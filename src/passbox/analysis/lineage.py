@@ -24,6 +24,7 @@ from passbox.analysis.scope import BaseColumn, Output, Scope, Source, Sources, r
 from passbox.errors import QueryRefused
 
 MAX_TABLES = 15
+MAX_SCANS = 200  # how often tables are read in all, a WITH query as often as it is used: engines write it out
 _LONGEST_LABEL = 64
 
 
@@ -87,6 +88,8 @@ class _Tracer:
         for table in tables.values():
             self.tables.setdefault(table.name.lower(), []).append(table)
         self.ctes: dict[str, list[Output]] = {}
+        self.scans = 0
+        self.scans_of: dict[str, int] = {}
         self.reads: dict[str, set[str]] = {}
         self.influences: set[BaseColumn] = set()
         self.aliases: dict[str, str] = {}
@@ -110,7 +113,9 @@ class _Tracer:
                     table=self.tables[name][0].name if name in self.tables else None,
                 )
             declared.add(name)
+            before = self.scans
             outputs = self.query(cte.this, None)
+            self.scans_of[name] = self.scans - before
             _unique(outputs, f"The WITH query {name}")
             self.ctes[name] = outputs
         outputs = self.query(tree, None, root=True)
@@ -191,6 +196,14 @@ class _Tracer:
         if not isinstance(node, exp.Table) or not isinstance(node.this, exp.Identifier):
             raise refused("A table function or anything else but a table or a subquery in FROM")
         name = _lower(node.this)
+        self.scans += self.scans_of.get(name, 1)
+        if self.scans > MAX_SCANS:
+            raise QueryRefused(
+                f"The query reads tables more than {MAX_SCANS} times, counting a WITH query as often as it "
+                f"is used; "
+                "use fewer joins, or use it less often.",
+                rule="limits.tables",
+            )
         if name in self.ctes:
             source = Source(alias or name, _by_name(self.ctes[name]))
             written = name

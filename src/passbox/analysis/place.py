@@ -31,7 +31,8 @@ def of(query: str, offset: int) -> tuple[int, int]:
 
 def name(written: str, origin: exp.Expr) -> exp.Identifier:
     """A quoted name that stands where `origin` stood."""
-    identifier = exp.to_identifier(written, quoted=True)
-    if "start" in origin.meta:
-        identifier.meta["start"] = origin.meta["start"]
+    identifier = exp.Identifier(this=written, quoted=True)
+    start = origin.meta.get("start")
+    if start is not None:
+        identifier.meta["start"] = start
     return identifier
