@@ -89,7 +89,7 @@ def test_caps(shop: Shop) -> None:
     assert "ResourceNotFoundException: The spend cap MODEL_TRAINING/MONTH was not found." in gone
 
 
-@pytest.mark.parametrize("limit", ["-1", "abc", "0.0000001", "inf", "nan", "1000000001", ""])
+@pytest.mark.parametrize("limit", ["-1", "abc", "0.0000001", "inf", "nan", "1000000001", "", "1e999999", "25.00000000000000000000000000000001"])
 def test_a_limit_that_is_no_amount(shop: Shop, limit: str) -> None:
     asked = cap(shop, "--period", "month", f"--limit={limit}")
     assert "for example 25.00" in shop.fails("cap", "put", *asked, status=2)
@@ -123,7 +123,7 @@ def test_statement_charges_and_rates(shop: Shop) -> None:
     [charge] = shop.json("charges", "--month", month(), "--collaboration", shop.id)["charges"]
     assert charge["submitterAccountId"] == shop.account("runner")
     assert charge["chargeTime"].startswith(month())
-    assert "$0.010000 for 1,000 records trained" in shop.run("rates")
+    assert "$0.010000 / 1,000 records" in shop.run("rates")
     assert len(shop.json("rates")["rates"]) == 5
 
 

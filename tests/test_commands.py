@@ -12,8 +12,10 @@ from typing import Any
 
 import boto3
 import pytest
+from click.testing import CliRunner
 
 from passbox.__main__ import cli
+from passbox.errors import Misconfigured
 
 PASSBOX = [sys.executable, "-m", "passbox"]
 DOCS = Path(__file__).parent.parent / "docs" / "reference" / "commands.md"
@@ -267,3 +269,45 @@ def test_every_command_and_setting_has_a_heading() -> None:
             assert f"## {line.split('|')[1].strip()}\n" in text
     for quota in quotas.DEFAULTS:
         assert f"`{quota}`" in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rates = ['x']",
+        "a = " + "9" * 5000,
+        "a = " + "[" * 5000,
+        "[[rates]]\neffective = 2026-11-01\nqueryCompute = 1e999999",
+    ],
+)
+def test_a_rate_card_that_cannot_be_read_is_one_line(tmp_path: Path, text: str) -> None:
+    from passbox.serve import application
+    from passbox.settings import Settings
+
+    (tmp_path / "rates.toml").write_text(text)
+    with pytest.raises(Misconfigured, match=r"rates\.toml: "):
+        application(Settings(home=tmp_path))
+
+
+def test_a_damaged_database_is_one_line(tmp_path: Path) -> None:
+    from passbox.state.database import Database
+
+    (tmp_path / "passbox.sqlite").write_bytes(b"garbage" * 1000)
+    with pytest.raises(Misconfigured, match="is no database, or is damaged"):
+        Database(tmp_path / "passbox.sqlite")
+
+
+@pytest.mark.parametrize("name", ["", "two\nlines", "\x01", "n" * 256])
+def test_a_name_that_cannot_be_printed_is_refused(tmp_path: Path, name: str) -> None:
+    arguments = ["account", "create", "111111111111", "--name", name, "--home", str(tmp_path)]
+    run = CliRunner().invoke(cli, arguments)
+    assert run.exit_code == 2
+    assert "can be printed" in run.output
+
+
+def test_a_payer_that_is_no_account_is_refused(tmp_path: Path) -> None:
+    passbox("account", "create", "111111111111", "--name", "a", home=tmp_path)
+    for command in (["show"], ["transfers"], ["export", "--month", "2026-11", "--out", "x.csv"]):
+        run = CliRunner().invoke(cli, ["ledger", *command, "--payer", "nobody", "--home", str(tmp_path)])
+        assert run.exit_code == 2
+        assert "twelve digits" in run.output

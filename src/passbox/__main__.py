@@ -130,6 +130,8 @@ def account_create(
         raise click.BadParameter(
             "an account has twelve digits, for example 111111111111", param_hint="ACCOUNT"
         )
+    if not name.isprintable() or not 0 < len(name) <= 255:
+        raise click.BadParameter("1 to 255 characters that can be printed", param_hint="--name")
     settings = Settings(home.absolute())
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = keys.load_key_file(settings.key_file)
@@ -273,6 +275,12 @@ def job_cancel(id: str, home: Path, as_json: bool) -> None:
     click.echo(f"{id} is called off; the worker ends it within two seconds.")
 
 
+def _payer(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not ACCOUNT.fullmatch(value):
+        raise click.BadParameter("an account has twelve digits; see `passbox account list`")
+    return value
+
+
 def _month(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
     if value is not None and not MONTH.fullmatch(value):
         raise click.BadParameter("a month is written like 2026-11")
@@ -287,7 +295,7 @@ def ledger() -> None:
 @ledger.command("show")
 @_options
 @click.option("--month", metavar="YYYY-MM", callback=_month, help="One month only.")
-@click.option("--payer", metavar="ACCOUNT", help="One payer only.")
+@click.option("--payer", metavar="ACCOUNT", callback=_payer, help="One payer only.")
 def ledger_show(home: Path, as_json: bool, month: str | None, payer: str | None) -> None:
     """Show who paid for what, month by month."""
     from passbox.ledger import book, statements
@@ -326,7 +334,7 @@ def ledger_show(home: Path, as_json: bool, month: str | None, payer: str | None)
 @ledger.command("transfers")
 @_options
 @click.option("--month", metavar="YYYY-MM", callback=_month, help="One month only.")
-@click.option("--payer", metavar="ACCOUNT", help="One payer only.")
+@click.option("--payer", metavar="ACCOUNT", callback=_payer, help="One payer only.")
 def ledger_transfers(home: Path, as_json: bool, month: str | None, payer: str | None) -> None:
     """Show the book itself: every transfer, in its order."""
     from passbox.ledger.prices import MONEY
@@ -394,7 +402,7 @@ def ledger_check(home: Path, as_json: bool) -> None:
 )
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
 @click.option("--format", "form", type=click.Choice(["focus"]), default="focus", show_default=True)
-@click.option("--payer", metavar="ACCOUNT", help="One payer only.")
+@click.option("--payer", metavar="ACCOUNT", callback=_payer, help="One payer only.")
 @click.option("--region", default=default_region, help="The region of the room. Default: PASSBOX_REGION.")
 def ledger_export(
     home: Path, as_json: bool, month: str, out: Path, form: str, payer: str | None, region: str

@@ -5,9 +5,10 @@ clients find theirs. Knows nothing of the house behind it.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import wraps
 from typing import Any, TextIO
 
@@ -58,7 +59,7 @@ def _connected(endpoint: str | None, region: str | None) -> Iterator[Any]:
     config = Config(parameter_validation=False, retries={"total_max_attempts": 2}, connect_timeout=10)
     try:
         client = session.create_client("passbox", region_name=region, endpoint_url=endpoint, config=config)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Misconfigured(f"{error}. An endpoint looks like http://127.0.0.1:8420.") from None
     try:
         yield client
@@ -99,25 +100,30 @@ def _plain(response: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in response.items() if key != "ResponseMetadata"}
 
 
+def _given(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if not value:
+        raise click.BadParameter("it is empty")
+    return value
+
+
 def _upper(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    """`model-training` as the model has it: MODEL_TRAINING."""
-    return value.upper().replace("-", "_")
+    """`model-training`, or `machineLearning.modelTraining`, as the model has it: MODEL_TRAINING."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", _given(_context, _option, value).rpartition(".")[2])
+    return words.upper().replace("-", "_")
 
 
 def _micro(_context: click.Context, _option: click.Parameter, value: str) -> int:
-    try:
-        micro = Decimal(value) * 1_000_000
-        if micro.is_finite() and micro == micro.to_integral_value() and 0 <= micro <= 10**15:
-            return int(micro)
-    except InvalidOperation:
-        pass
+    if re.fullmatch(r"[0-9]{1,10}([.][0-9]{0,6})?", value, re.ASCII) and Decimal(value) <= 10**9:
+        return int(Decimal(value) * 1_000_000)
     raise click.BadParameter(
         "dollars, for example 25.00: no sign, at most six decimals and a thousand million"
     )
 
 
-_month = click.option("--month", required=True, metavar="YYYY-MM", help="The month (UTC).")
-_membership = click.option("--membership", required=True, metavar="ID", help="Your membership's identifier.")
+_month = click.option("--month", required=True, callback=_given, metavar="YYYY-MM", help="The month (UTC).")
+_membership = click.option(
+    "--membership", required=True, callback=_given, metavar="ID", help="Your membership's identifier."
+)
 _cost_type = click.option(
     "--cost-type",
     required=True,
@@ -202,7 +208,7 @@ def rates(client: Any, as_json: bool) -> None:
     rows = [
         {
             "cost_type": rate["costType"],
-            "price": f"{dollars(rate['priceMicroDollars'])} for {rate['pricePer']:,} {rate['unit']}",
+            "price": f"{dollars(rate['priceMicroDollars'])} / {rate['pricedUnit']}",
             "from": rate.get("effectiveDate", ""),
         }
         for rate in found["rates"]
@@ -229,7 +235,7 @@ def estimate(client: Any, operation: str, membership: str, request: TextIO, as_j
     """
     try:
         parameters = json.load(request)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Misconfigured(
             f"{request.name} is not JSON: {error}. It holds the request, an object."
         ) from None

@@ -70,6 +70,7 @@ class Dispatcher:
             quotas=quotas(settings),
             rates=rates(settings),
             items=Items(Kept),
+            engine="spark" if settings.spark_remote else "sail",
         )
 
     def __call__(self, account: str, operation: str, params: dict[str, Any]) -> Output:
@@ -135,5 +136,5 @@ def _toml(path: Path) -> dict[str, Any]:
         return {}
     try:
         return tomllib.loads(path.read_text(), parse_float=Decimal)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number too long, nested too deep
         raise Misconfigured(f"{path}: {error}") from None

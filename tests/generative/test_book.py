@@ -464,6 +464,12 @@ def test_a_rate_holds_from_its_day_on() -> None:
         ({"rates": [{"effective": date(2026, 11, 1), "queryCompute": -1}]}, "0 to 1,000,000 dollars"),
         ({"rates": [{"effective": date(2026, 11, 1), "queryCompute": Decimal("0.0000001")}]}, "six decimals"),
         ({"rates": [{"effective": date(2026, 11, 1), "queryCompute": Decimal("NaN")}]}, "six decimals"),
+        ({"rates": [{"effective": date(2026, 11, 1), "queryCompute": Decimal("1e999999")}]}, "six decimals"),
+        (
+            {"rates": [{"effective": date(2026, 11, 1), "queryCompute": Decimal("1." + "0" * 40 + "1")}]},
+            "six",
+        ),
+        ({"rates": ["x"]}, "[[rates]] tables and nothing else"),
         ({"rates": [{"effective": date(2026, 11, 1)}, {"effective": date(2026, 11, 1)}]}, "two rates tables"),
     ],
 )

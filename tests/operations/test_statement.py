@@ -88,6 +88,7 @@ def test_a_statement_goes_from_reserved_to_charged(shop: Paid) -> None:
     assert done["lines"] == [
         {
             "collaborationIdentifier": shop.id,
+            "collaborationName": "a collaboration",
             "costType": "MODEL_TRAINING",
             "jobs": 1,
             "quantityMilliUnits": RECORDS * 1000,
@@ -255,6 +256,7 @@ def test_rates(room: Room) -> None:
         "priceMicroDollars": 10_000,
         "pricePer": 1_000,
         "unit": "records trained",
+        "pricedUnit": "1,000 records",
     }
 
 

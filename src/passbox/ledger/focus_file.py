@@ -65,8 +65,9 @@ def _csv(rows: Iterable[Mapping[str, Cell]], file: BinaryIO) -> int:
     number = 0
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     # the module's own line end, \r\n: with it, both of its characters are quoted where a text has them
-    writer = csv.writer(text)
-    writer.writerow(focus.COLUMNS)
+    # everything in quotes: where a semicolon separates cells, an unquoted text could begin a cell of its own
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL)
+    csv.writer(text).writerow(focus.COLUMNS)
     for number, row in enumerate(rows, 1):  # noqa: B007 — the last number is how many there were
         writer.writerow(_written(row[name]) for name in focus.COLUMNS)
     text.flush()

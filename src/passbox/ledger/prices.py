@@ -117,6 +117,8 @@ def read_rates(document: Mapping[str, Any], where: str) -> RateCard:
     rates: list[Rate] = []
     days: set[date] = set()
     for number, card in enumerate(cards, 1):
+        if not isinstance(card, dict):
+            raise Misconfigured(f"{where}: it holds [[rates]] tables and nothing else.")
         effective = card.get("effective")
         if type(effective) is not date:
             raise Misconfigured(f"{where}: rates {number} need a day, like `effective = 2027-01-01`.")
@@ -137,10 +139,16 @@ def read_rates(document: Mapping[str, Any], where: str) -> RateCard:
 def _micro(dollars: object, where: str) -> int:
     if isinstance(dollars, bool) or not isinstance(dollars, int | Decimal):
         raise Misconfigured(f"{where} must be a number of dollars.")
-    micro = Decimal(dollars) * MICRO
-    if not (micro.is_finite() and 0 <= micro <= 10**12 and micro == micro.to_integral_value()):
+    # compared before anything is computed with it: arithmetic would round, or overflow
+    exact = isinstance(dollars, int) or (dollars.is_finite() and _decimals(dollars) <= 6)
+    if not exact or not 0 <= dollars <= 10**6:
         raise Misconfigured(f"{where} must be 0 to 1,000,000 dollars with at most six decimals.")
-    return int(micro)
+    return int(Decimal(dollars) * MICRO)
+
+
+def _decimals(value: Decimal) -> int:
+    exponent = value.as_tuple().exponent
+    return -exponent if isinstance(exponent, int) else 0
 
 
 def crpu_milliseconds(worker: str, number: int, seconds: float) -> int:

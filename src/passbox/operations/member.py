@@ -93,6 +93,13 @@ def payment_of(members: list[Member], account: str) -> Output:
     )
 
 
+def collaboration_name(call: Call, collaboration: str) -> str:
+    """What an account's collaboration is called; after the account has gone, what it was called then."""
+    member = resources.require(call.tx, "member", f"{collaboration}/{call.account}")
+    row = resources.require(call.tx, "collaboration", collaboration)
+    return str(member.body.get("collaborationName", row.name))
+
+
 @operation("cleanrooms.ListMembers")
 def list_members(call: Call, params: Params) -> Output:
     """All members with abilities and the payment configuration, for everyone named in the collaboration."""

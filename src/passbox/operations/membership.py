@@ -199,6 +199,8 @@ def delete_membership(call: Call, params: Params) -> None:
             )
     end_work(call.tx, membership)
     if call.member.status == "ACTIVE":
-        resources.change(call.tx, call.member, status="LEFT")
+        # what the collaboration is called from now on is no longer for it to see
+        name = call.collaboration.name
+        resources.change(call.tx, call.member, status="LEFT", body={"collaborationName": name})
         wait_no_longer(call.tx, call.collaboration.id, call.account)
     resources.remove(call.tx, membership)

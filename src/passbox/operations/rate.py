@@ -19,6 +19,7 @@ def list_rates(call: Call, params: Params) -> Output:
             "priceMicroDollars": rate.price.micro_dollars,
             "pricePer": rate.price.per,
             "unit": MEASURES[rate.cost_type].unit,
+            "pricedUnit": MEASURES[rate.cost_type].priced,
         }
         for rate in call.room.rates.listing(names.now())
     ]

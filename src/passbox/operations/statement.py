@@ -7,6 +7,7 @@ from passbox.access.call import DEFAULT_PAGE, Call
 from passbox.ledger import statements
 from passbox.ledger.statements import Charge, Line
 from passbox.operations.cost_type import MODELLED
+from passbox.operations.member import collaboration_name
 from passbox.operations.registry import Output, Params, operation
 
 
@@ -17,7 +18,7 @@ def get_statement(call: Call, params: Params) -> Output:
     return {
         "month": found.month,
         "payerAccountId": found.payer,
-        "lines": [_line(line) for line in found.lines],
+        "lines": [_line(line, collaboration_name(call, line.collaboration)) for line in found.lines],
         "chargedMicroDollars": found.charged,
         "refundedMicroDollars": found.refunded,
         "totalMicroDollars": found.posted,
@@ -26,9 +27,10 @@ def get_statement(call: Call, params: Params) -> Output:
     }
 
 
-def _line(line: Line) -> Output:
+def _line(line: Line, name: str) -> Output:
     return {
         "collaborationIdentifier": line.collaboration,
+        "collaborationName": name,
         "costType": MODELLED[line.cost_type],
         "jobs": line.jobs,
         "quantityMilliUnits": line.quantity,

@@ -163,7 +163,14 @@ class Database:
         self._writer: sqlite3.Connection | None = None
         self._local = threading.local()
         self._open: list[sqlite3.Connection] = []
-        self._prepare()
+        try:
+            self._prepare()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise Misconfigured(
+                f"{path} is no database, or is damaged ({error}); put its backup in its place."
+            ) from None
 
     def _connection(self) -> sqlite3.Connection:
         """This thread's connection."""
