@@ -16,6 +16,7 @@ from passbox.errors import QueryRefused
 
 MAX_DEPTH = 100
 MAX_HEIGHT = 200  # the engine recurses too: it ends at 400 UNIONs or 600 operators one above the other
+MAX_LITERAL = 32_000  # the engine's parser takes time by the square of it
 
 _BINARY = frozenset({"this", "expression"})
 _CHAINS = frozenset(
@@ -361,6 +362,14 @@ def _check_cast(node: exp.Expr) -> None:
         )
 
 
+def _check_literal(node: exp.Expr) -> None:
+    if len(node.name) > MAX_LITERAL:
+        raise QueryRefused(
+            f"A value has {len(node.name)} characters; at most {MAX_LITERAL} are allowed.",
+            rule="limits.literal",
+        )
+
+
 def _check_var(node: exp.Expr) -> None:
     if str(node.this).upper() not in _UNITS:
         raise refused(f"The unit {node.this}")
@@ -433,6 +442,8 @@ _SPECIAL: Mapping[type[exp.Expr], Callable[[Any], None]] = {
     exp.DataType: _check_type,
     exp.Cast: _check_cast,
     exp.TryCast: _check_cast,
+    exp.Literal: _check_literal,
+    exp.RawString: _check_literal,
     exp.Var: _check_var,
     exp.Placeholder: _check_placeholder,
     exp.Distinct: _check_distinct,
