@@ -6,6 +6,7 @@
 | PASSBOX_REGION | us-east-1 | the region in ARNs and in accepted signatures |
 | PASSBOX_CATALOG | local | where tables are found: `local` (folders) or `glue` |
 | PASSBOX_CATALOG_ROLE | passbox-catalog | with `glue`, the role in which each account's catalog is asked |
+| PASSBOX_SPARK_REMOTE | | a Spark Connect server, `sc://host:port`, instead of the embedded engine |
 | PASSBOX_OBJECTS | local | where results go: `local` (folders) or `s3` |
 
 With `glue` and `s3`, botocore finds the room's own credentials and the services' endpoints as in every AWS
@@ -34,6 +35,7 @@ class Settings:
     catalog: str = "local"
     catalog_role: str = "passbox-catalog"
     objects: str = "local"
+    spark_remote: str = ""
 
     @property
     def database(self) -> Path:
@@ -72,7 +74,12 @@ def default_region() -> str:
 
 def default_backends() -> dict[str, str]:
     """`catalog`, `catalog_role` and `objects` of Settings: PASSBOX_CATALOG, … where they are set."""
-    allowed = {"catalog": ("local", "glue"), "catalog_role": None, "objects": ("local", "s3")}
+    allowed = {
+        "catalog": ("local", "glue"),
+        "catalog_role": None,
+        "objects": ("local", "s3"),
+        "spark_remote": None,
+    }
     found = {}
     for name, values in allowed.items():
         variable = f"PASSBOX_{name.upper()}"

@@ -9,6 +9,7 @@ import sys
 from passbox.backends import choice
 from passbox.backends.engines import connect
 from passbox.backends.engines.sail import Sail
+from passbox.backends.engines.spark import Spark
 from passbox.backends.images.store import ImageStore
 from passbox.backends.runtimes import linux
 from passbox.backends.runtimes.base import Runtime
@@ -54,7 +55,7 @@ def tools(settings: Settings, slots: int) -> Tools:
         scratch=settings.scratch,
         catalog=choice.catalog(settings),
         objects=choice.objects(settings),
-        engine=Sail(chosen),
+        engine=Spark(settings.spark_remote) if settings.spark_remote else Sail(chosen),
         runtime=chosen,
         images=ImageStore(settings.images),
         isolation=chosen.check().isolation,

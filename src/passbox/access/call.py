@@ -5,7 +5,7 @@ A Call holds only what its caller may see: `fetch` put it there, and the policy 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Unpack
+from typing import Any, Literal, Protocol, Unpack
 
 from passbox.access.items import Items
 from passbox.errors import ValidationException
@@ -48,7 +48,7 @@ class Room:
     """What is the same for every call: the region, the page tokens, and the contracts to the outside.
 
     requests: reads what comes as a document. quotas: name → limit, where the operator set another than AWS's
-    default. rates: what runs cost. items: those that lists remember.
+    default. rates: what runs cost. items: those that lists remember. engine: what the worker runs queries on.
     """
 
     region: str
@@ -59,6 +59,7 @@ class Room:
     quotas: Mapping[str, float]
     rates: RateCard
     items: Items
+    engine: Literal["sail", "spark"] = "sail"
 
 
 class Aside(Exception):

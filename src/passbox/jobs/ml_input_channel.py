@@ -25,14 +25,14 @@ class Plan:
     format: Literal["csv", "parquet"]
 
 
-def plan(tx: Transaction, resource: Resource, _tools: Tools) -> Plan:
+def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
     """Asks the gate again, with the rules as they are now."""
     body = resource.body
     source = body["inputChannel"]["dataSource"]["protectedQueryInputParameters"]
     [association] = body["configuredModelAlgorithmAssociations"]
     if resources.first(tx, "configured_model_algorithm_association", arn=association) is None:
         raise JobFailed("INVALID_RESOURCE", "The configured model algorithm association is gone.")
-    purpose = Purpose(runner=resource.account, additional_analysis=association)
+    purpose = Purpose(runner=resource.account, additional_analysis=association, engine=tools.engine.name)
     prepared = query.prepare(tx, resource, source["sqlParameters"], body["workers"], purpose)
     return Plan(prepared, cast(Literal["csv", "parquet"], source.get("resultFormat", "CSV").lower()))
 

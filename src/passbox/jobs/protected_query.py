@@ -44,7 +44,8 @@ def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
     body, collaboration = resource.body, resource.collaboration or ""
     configuration = body["resultConfiguration"]["outputConfiguration"]
     found = receivers.receivers(tx, collaboration, resource.account, configuration)
-    purpose = Purpose(runner=resource.account, receivers=tuple(one.account for one in found))
+    accounts = tuple(one.account for one in found)
+    purpose = Purpose(runner=resource.account, receivers=accounts, engine=tools.engine.name)
     worker = body["computeConfiguration"]["worker"]
     return Plan(
         places=tuple(_place(one, resource.id, tools) for one in found),

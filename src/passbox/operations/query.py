@@ -1,5 +1,6 @@
 """What the door asks of every query, whether its result feeds a channel or leaves: workers, and the gate."""
 
+from dataclasses import replace
 from typing import NoReturn
 
 from passbox.access.call import Call, invalid
@@ -52,6 +53,7 @@ def ask(call: Call, sql: Params, place: str, purpose: Purpose) -> ApprovedPlan |
     """What the gate says, aside because parsing is slow."""
     if ("queryString" in sql) == ("analysisTemplateArn" in sql):
         raise invalid(place, f"{place}: give either queryString or analysisTemplateArn.")
+    purpose = replace(purpose, engine=call.room.engine)
     question = questions.question(call.tx, call.collaboration.id, sql, purpose)
     if question is None:
         missing("analysis_template", sql["analysisTemplateArn"])

@@ -6,8 +6,9 @@ HEAD = """# Functions
 
 Rendered from `passbox.analysis.functions`; a test holds this page to it. A function that is not here is
 refused by the gate. What is *everywhere* has been compared value by value, types and nulls included, with
-what Spark answers (`tests/spec/functions`), on the embedded engine, Sail. What is *Spark only* the gate refuses
-on Sail, with the reason given here, and allows where the room runs on a Spark (`PASSBOX_SPARK_REMOTE`).
+what Spark answers (`tests/spec/functions`), on the embedded engine, Sail. What is *Spark only* the gate
+refuses on Sail, with the reason given here, and allows where the room runs on a Spark
+(`PASSBOX_SPARK_REMOTE`).
 
 Whole numbers that may overflow are computed in a wider type on Sail and cast back, so that an overflow fails
 as under Spark's ANSI rules. Doubles may differ from Spark's in the last digits.

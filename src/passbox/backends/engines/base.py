@@ -97,7 +97,10 @@ class Written:
 
 
 class Engine(Protocol):
-    """A way to run SQL."""
+    """A way to run SQL. name: whose answers the gate must know it to give."""
+
+    @property
+    def name(self) -> Literal["sail", "spark"]: ...
 
     def run(
         self,

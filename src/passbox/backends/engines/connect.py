@@ -10,7 +10,7 @@ the query's own text. What fails later may carry values of somebody's rows and i
 import importlib
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -58,9 +58,13 @@ def preload() -> None:
 
 
 class Session:
-    """One session with a server behind a connected socket, which it owns."""
+    """One session with a server behind a connected socket, which it owns.
 
-    def __init__(self, stream: socket.socket) -> None:
+    quote: how the server wants the name of a view; Sail takes it as it is, with spaces and dashes
+    """
+
+    def __init__(self, stream: socket.socket, quote: Callable[[str], str] = str) -> None:
+        self._quote = quote
         preload()
         from pyspark.sql.connect.session import SparkSession
 
@@ -80,7 +84,7 @@ class Session:
     def register(self, name: str, table: TableFiles, wanted: Sequence[str], paths: Sequence[str]) -> None:
         """Makes the `wanted` columns of a table visible as the view `name`, with their declared types."""
         view = tables.frame(self._spark.read, table, wanted, paths)
-        view.createOrReplaceTempView(name)  # Sail takes the name as it is, with spaces and dashes
+        view.createOrReplaceTempView(self._quote(name))
 
     def query(self, plan: ApprovedPlan) -> tuple["pa.Schema", Iterator["pa.RecordBatch"]]:
         """Runs exactly the plan's text with its parameters bound: the result's schema, then its batches."""
@@ -99,8 +103,18 @@ class Session:
             if isinstance(item, pa.Table):
                 yield from item.cast(schema).to_batches()
 
+    def release(self, stream: socket.socket) -> None:
+        """By another connection, ends what the session runs on its server, and the session."""
+        other = Session(stream)
+        other._spark.client._session_id = self._spark.client._session_id
+        try:
+            other._spark.interruptAll()
+            other._spark.client.release_session()
+        finally:
+            other.close()
+
     def close(self) -> None:
-        """Closes the channel; the server is killed rather than asked."""
+        """Closes the channel."""
         self._spark.client.close()
 
 
@@ -192,5 +206,6 @@ _VALUES = {
 
 def _public(text: str) -> str:
     """An engine's message on one line, within a limit."""
+    text = text.partition("JVM stacktrace:")[0]
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= _MESSAGE_LIMIT else line[: _MESSAGE_LIMIT - 1] + "…"

@@ -10,23 +10,19 @@ Whoever cancels kills the calling process: the sandbox dies with it.
 
 import json
 import math
-import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from passbox.analysis.plan import ApprovedPlan
 from passbox.backends.engines import connect, writer
+from passbox.backends.engines.attempt import Attempt
 from passbox.backends.engines.base import Resources, TableFiles, Target, Written
 from passbox.backends.runtimes.base import Cause, Exit, Limits, Mount, Root, Runtime, Sandbox, SandboxSpec
 from passbox.errors import JobFailed
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 # The server says on its first line which port it got and where it sees the file it is asked about: a runtime
 # without a seal has neither a network nor a file system of its own.
@@ -39,17 +35,16 @@ print(json.dumps([server.listening_address[1], *sys.argv[1:]]), flush=True)
 threading.Event().wait()
 """
 START_SECONDS = 30.0
-# How often members hear of a query that runs on.
-PROGRESS_SECONDS = 2.0
 # Of the sandbox's memory, what Sail's operators may reserve; the rest is Python, decoding and what is in
 # flight.
 POOL_SHARE = 0.6
 MIB = 1 << 20
-DISK_SHARE = 0.5  # of the free disk, what one result may fill
 
 
 class Sail:
     """Runs plans with Sail, sealed by `runtime`."""
+
+    name: Literal["sail", "spark"] = "sail"
 
     def __init__(self, runtime: Runtime, options: writer.Options | None = None) -> None:
         self._runtime = runtime
@@ -74,8 +69,15 @@ class Sail:
         begun = time.monotonic()
         sandbox = self._runtime.start(_spec(plan, tables, resources, log))
         try:
-            attempt = _Attempt(plan, tables, targets, self._options, progress)
-            counted, ready = attempt.run(*_await(sandbox, log))
+            stream, root = _await(sandbox, log)
+            places = {name: _paths(number, tables[name]) for number, name in enumerate(plan.tables)}
+            found = {name: [root + path for path in paths] for name, paths in places.items()}
+            session = connect.Session(stream)
+            try:
+                attempt = Attempt(plan, tables, targets, self._options, progress)
+                counted, ready = attempt.run(session, found)
+            finally:
+                session.close()
             seconds = time.monotonic() - ready
             ended = sandbox.kill()
         except Exception as error:
@@ -166,72 +168,6 @@ def _await(sandbox: Sandbox, log: Path) -> tuple[socket.socket, str]:
 def _root(seen: list[str]) -> str:
     """What stands before /data/0/… in the path that the server sees."""
     return seen[0].rpartition("/data/")[0] if seen else ""
-
-
-class _Attempt:
-    """The client's side of one run; a failure leaves it as a JobFailed that has not yet looked at the
-    sandbox.
-    """
-
-    def __init__(
-        self,
-        plan: ApprovedPlan,
-        tables: Mapping[str, TableFiles],
-        targets: Sequence[Target],
-        options: writer.Options,
-        progress: Callable[[str], None],
-    ) -> None:
-        self._plan, self._tables = plan, tables
-        self._targets, self._options = targets, options
-        self._progress = progress
-
-    def run(self, stream: socket.socket, root: str) -> tuple[writer.Counted, float]:
-        """What was written, and when (monotonic seconds) the server had answered its first call."""
-        session = connect.Session(stream)
-        phase = "start"
-        try:
-            session.prepare()
-            ready = time.monotonic()
-            phase = "analysis"
-            for number, name in enumerate(self._plan.tables):
-                table = self._tables[name]
-                paths = [root + path for path in _paths(number, table)]
-                session.register(name, table, self._plan.columns[name], paths)
-            self._progress("running the query")
-            schema, batches = session.query(self._plan)
-            for target in self._targets:
-                writer.check(schema, target.format)
-            phase = "execution"
-            results = [self._parts(target, schema) for target in self._targets]
-            return writer.fill(self._told(batches), results), ready
-        except JobFailed:
-            raise
-        except Exception as error:
-            raise connect.refusal(error, phase) from error
-        finally:
-            session.close()
-
-    def _parts(self, target: Target, schema: "pa.Schema") -> writer.Parts:
-        options = replace(self._options, file_bytes=None) if target.single_file else self._options
-        return writer.Parts(schema, target.directory, target.format, options)
-
-    def _told(self, batches: Iterator["pa.RecordBatch"]) -> Iterator["pa.RecordBatch"]:
-        """The batches, with a word of progress now and then, as long as the disk can spare them."""
-        rows, due, size = 0, time.monotonic() + PROGRESS_SECONDS, 0
-        free = shutil.disk_usage(self._targets[0].directory).free
-        most = int(free * DISK_SHARE / len(self._targets))
-        for batch in batches:
-            size += batch.nbytes
-            if size > most:
-                raise JobFailed(
-                    "INSUFFICIENT_COMPUTE",
-                    f"The result is larger than the {most / 1e9:.1f} GB that the disk spares; select less.",
-                )
-            yield batch
-            rows += batch.num_rows
-            if time.monotonic() >= due:
-                self._progress(f"running the query: {rows:,} rows written")
-                due = time.monotonic() + PROGRESS_SECONDS
 
 
 def _failure(error: Exception, sandbox: Sandbox, resources: Resources, log: Path) -> Exception:
