@@ -115,7 +115,7 @@ class ThrottlingException(ModelledError):
 class QueryRefused(PassboxError):
     """The query is not allowed.
 
-    rule:    the rule that decides, as AWS names it, for example `list.listColumns` or `custom.allowedAnalyses`
+    rule:    the rule that decides, as AWS names it, such as `list.listColumns` or `custom.allowedAnalyses`
     table:   the table (association name) whose rule it is, where one decides
     column:  the column that it is about, where one is
     allowed: what could stand there instead, where that can be listed; the message says it in words
