@@ -333,7 +333,9 @@ def test_an_archive_that_tricks_is_not_unpacked(room):
 
 ABILITIES = {"customMLMemberAbilities": ["CAN_RECEIVE_MODEL_OUTPUT"]}
 NO_DESTINATION = {"defaultOutputLocation": {"roleArn": "role"}}
-NO_BUCKET = {"defaultOutputLocation": {"destination": {"s3Destination": {"s3Uri": "s3://NO/"}}}}
+NO_BUCKET = {
+    "defaultOutputLocation": {"roleArn": "role", "destination": {"s3Destination": {"s3Uri": "s3://NO/"}}}
+}
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,7 @@ class Room:
                 f"{ROOM}/{account}",
                 account=account,
                 status="ACTIVE",
+                membershipArn=f"arn:membership/{account}",
                 mlAbilities={"customMLMemberAbilities": abilities if account == RECEIVER else []},
             )
         location = {"roleArn": "role", "destination": {"s3Destination": {"s3Uri": S3}}}
