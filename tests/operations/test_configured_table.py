@@ -357,8 +357,8 @@ BAD_RULES = {
     ),
     "differential privacy": (
         "CUSTOM",
-        {**CUSTOM, "differentialPrivacy": {"columns": [{"name": "id"}]}},
-        "custom.differentialPrivacy",
+        {**CUSTOM, "differentialPrivacy": {"columns": [{"name": "nothing"}]}},
+        "custom.differentialPrivacy.columns",
     ),
     "thresholds": (
         "CUSTOM",

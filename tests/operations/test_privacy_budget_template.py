@@ -144,7 +144,7 @@ def test_limits_that_make_no_sense_are_named(shop: Limited, limits: list[Any], f
 @pytest.mark.parametrize(
     ("changes", "field", "words"),
     [
-        ({"privacyBudgetType": "DIFFERENTIAL_PRIVACY"}, "privacyBudgetType", "not available"),
+        ({"privacyBudgetType": "DIFFERENTIAL_PRIVACY"}, "parameters", "differentialPrivacy"),
         ({"autoRefresh": "CALENDAR_MONTH"}, "autoRefresh", "budgetParameters"),
         (
             {"parameters": {"differentialPrivacy": {"epsilon": 1, "usersNoisePerQuery": 10}}},

@@ -19,8 +19,8 @@ def test_a_case_is_decided_as_written(case: Case) -> None:
         if least := re.match(r">= (\w+): ", case.reason):
             added = re.findall(r"DISTINCT `\w+`\.`user_id`\) >= (\d+)", plan.sql)
             assert added == ([] if least[1] == "none" else [least[1]])
-        # what runs is allowed too, and is its own regeneration, but for the conditions that rules add to it
-        elif "AGGREGATION" not in {table.rule_type for table in case.setup.tables.values()}:
+        # what runs is allowed too, and is its own regeneration, but for what rules add to it
+        elif plan.privacy is None and all(t.rule_type != "AGGREGATION" for t in case.setup.tables.values()):
             assert approve(plan.sql, *arguments[1:]).sql == plan.sql
         return
     with pytest.raises(QueryRefused) as refusal:

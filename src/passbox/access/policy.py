@@ -74,7 +74,7 @@ _CLEANROOMS = {
     "GetAnalysisTemplate ListAnalysisTemplates DeleteAnalysisTemplate",
     _ACTIVE: "UpdateMembership CreateConfiguredTableAssociation UpdateConfiguredTableAssociation "
     "CreateConfiguredTableAssociationAnalysisRule UpdateConfiguredTableAssociationAnalysisRule "
-    "CreatePrivacyBudgetTemplate UpdatePrivacyBudgetTemplate "
+    "CreatePrivacyBudgetTemplate UpdatePrivacyBudgetTemplate PreviewPrivacyImpact "
     "CreateAnalysisTemplate UpdateAnalysisTemplate",
     _RUNNER: "StartProtectedQuery UpdateProtectedQuery",
     _TABLE: "GetConfiguredTable UpdateConfiguredTable DeleteConfiguredTable "

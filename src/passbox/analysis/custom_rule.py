@@ -30,6 +30,7 @@ _KNOWN = frozenset(
         "disallowedOutputColumns",
         "aggregationThresholds",
         "comparisonControls",
+        "differentialPrivacy",  # `differential_privacy`, which the gate asks after the rules
     }
 )
 

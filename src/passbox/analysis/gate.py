@@ -1,9 +1,9 @@
 """The order of the gate's steps: text in, an ApprovedPlan out, or a refusal.
 
-parse → chains cut → constructs → names and lineage → rules → regenerate → the same again on the regenerated
-text, which must give the same text and the same lineage. What the engine runs is the regenerated text and
-nothing else. Pure: no state, no clock, no files. This module knows the order; each step knows its own
-business.
+parse → chains cut → constructs → names and lineage → rules → bounds → regenerate → the same again on the
+regenerated text, which must give the same text and the same lineage. What the engine runs is the regenerated
+text and nothing else.
+Pure: no state, no clock, no files. This module knows the order; each step knows its own business.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from sqlglot import exp
 
-from passbox.analysis import chains, construct, lineage, place, rules, sail, text
+from passbox.analysis import chains, construct, differential_privacy, lineage, place, rules, sail, text
 from passbox.analysis.lineage import Lineage
 from passbox.analysis.plan import _KEY, ApprovedPlan, Parameter, Purpose, Table, Text
 from passbox.errors import QueryRefused
@@ -25,7 +25,11 @@ def approve(
         with _placed(query):
             tree, facts = _analyse(query, parameters, tables)
             changed = _enforce(tree, facts, tables, purpose)
-        if changed:
+            leaving = facts.outputs
+            private = differential_privacy.bound(tree, facts, tables, purpose, parameters)
+        if private is not None:
+            tree = private[0]
+        if changed or private is not None:
             # a rule added a condition: what it added must be analysed like everything else
             facts = lineage.trace(tree, tables)
         if purpose.engine == "sail":
@@ -48,8 +52,9 @@ def approve(
         },
         tables=tuple(facts.reads),
         columns=_registered(facts, tables),
-        outputs=tuple(output.name for output in facts.outputs),
-        sources={output.name: tuple(sorted(output.sources)) for output in facts.outputs},
+        outputs=tuple(output.name for output in leaving),
+        sources={output.name: tuple(sorted(output.sources)) for output in leaving},
+        privacy=None if private is None else private[1],
         key=_KEY,
     )
 

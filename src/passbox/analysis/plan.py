@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
+from passbox.analysis.bounded import Bounded
+
 Value = str | bytes | bool | int | float | Decimal
 RuleType = Literal["AGGREGATION", "LIST", "CUSTOM"]
 
@@ -94,6 +96,8 @@ class ApprovedPlan:
     columns:     table → the columns it reads (sorted); engines register only these
     outputs:     output column names in order
     sources:     output → (table, column) of every column whose value may be in it, sorted
+    privacy:     what noise must be added before anything of the result may leave; None where none must.
+                 The engine's own columns are then those of `Bounded`
     """
 
     sql: str
@@ -102,6 +106,7 @@ class ApprovedPlan:
     columns: Mapping[str, tuple[str, ...]]
     outputs: tuple[str, ...]
     sources: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    privacy: Bounded | None = None
     key: object = field(repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:

@@ -148,7 +148,7 @@ def _plain(text: str) -> str:
     return _TERMINAL_COLOUR.sub("", text).splitlines()[0].strip() if text.strip() else ""
 
 
-def render(tree: exp.Query) -> str:
+def render(tree: exp.Expr) -> str:
     """The text of a tree: every name quoted, comments dropped, functions as they were written."""
     try:
         return _DIALECT.generator(

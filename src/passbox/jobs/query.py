@@ -6,7 +6,9 @@ from typing import Any
 
 from passbox.analysis import ApprovedPlan, Purpose
 from passbox.backends.engines.base import Resources, Target, Written
+from passbox.disclosure import noise
 from passbox.errors import JobFailed, QueryRefused
+from passbox.jobs import private
 from passbox.jobs.kind import Tools, Workspace
 from passbox.jobs.sources import Source, fetched, sources
 from passbox.ledger import prices
@@ -19,12 +21,16 @@ LONGEST_SECONDS = 12 * 3600  # as documented for protected queries
 
 @dataclass(frozen=True)
 class Query:
-    """What may run, the tables it reads, and the type and number of the workers it was asked to run on."""
+    """What may run, the tables it reads, and the type and number of the workers it was asked to run on.
+
+    epsilon: what each measure of a query under differential privacy may cost, in millionths
+    """
 
     approved: ApprovedPlan
     tables: dict[str, Source]
     workers: str
     number: int
+    epsilon: int = 0
 
 
 def prepare(
@@ -52,7 +58,23 @@ def prepare(
             "INVALID_RESOURCE",
             "A table of the query was brought anew after the query was submitted; submit it again.",
         )
-    return Query(approved, sources(tx, associations), worker["type"], worker["number"])
+    epsilon = _epsilon(approved, resource)
+    return Query(approved, sources(tx, associations), worker["type"], worker["number"], epsilon)
+
+
+def _epsilon(approved: ApprovedPlan, resource: Resource) -> int:
+    """What each measure may cost; asked before anything is read, and with what was reserved."""
+    if approved.privacy is None:
+        return 0
+    noise.check()
+    reserved = resource.body.get("epsilon")
+    if reserved is None or reserved["measures"] != len(approved.privacy.sensitivities):
+        raise JobFailed(
+            "INVALID_RESOURCE",
+            "The differential privacy of a table of the query was changed after the query was submitted; "
+            "submit it again.",
+        )
+    return int(reserved["each"])
 
 
 @dataclass(frozen=True)
@@ -71,16 +93,23 @@ def run(
     tools: Tools,
     results: Collection[str] = (),
 ) -> Ran:
-    """Runs the query once, in the sealed engine, into every target. results: the s3:// URIs they go to."""
+    """Runs the query once, in the sealed engine, into every target. results: the s3:// URIs they go to.
+
+    Under differential privacy the engine's own result goes to none of them, only what noise leaves of it.
+    """
+    privacy = query.approved.privacy
+    exact = None if privacy is None else workspace.directory("exact")
     with fetched(query.tables, query.approved, results, workspace, tools) as tables:
         written = tools.engine.run(
             query.approved,
             tables,
-            targets,
+            targets if exact is None else [Target(exact, "parquet")],
             Resources(tools.machine.memory_bytes, tools.machine.cpus, LONGEST_SECONDS),
             workspace.directory("engine"),
             workspace.progress,
         )
+    if privacy is not None and exact is not None:
+        written = private.tell(privacy, exact, targets, query.epsilon, written)
     seconds = written.start_seconds + written.seconds
     usage = {
         "engineStartSeconds": round(written.start_seconds, 3),

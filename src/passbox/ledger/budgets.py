@@ -20,7 +20,7 @@ from typing import Any
 
 from passbox import names
 from passbox.errors import ValidationException
-from passbox.ledger import book
+from passbox.ledger import book, epsilon
 from passbox.ledger.book import USE
 from passbox.ledger.prices import MILLI
 from passbox.state import resources, transfers
@@ -145,9 +145,11 @@ def reserve(tx: Transaction, *, job: str, collaboration: str, associations: Iter
 
 
 def spend(tx: Transaction, job: str) -> None:
-    """Posts the uses that a job holds, for good: it begins, and nothing shows how far it then reads."""
+    """Posts the uses and the epsilon that a job holds, for good: it begins, and nothing shows how far it then
+    reads.
+    """
     for reservation in book.open_reservations(tx, job):
-        if reservation.unit == USE:
+        if reservation.unit in (USE, epsilon.UNIT):
             book.spend(tx, reservation)
 
 

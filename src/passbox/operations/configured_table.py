@@ -26,7 +26,6 @@ QUOTA_COLUMNS = 100
 QUOTA_RULE_BYTES = 100_000
 WILDCARDS = {"ANY_QUERY", "ANY_JOB"}
 _NOT_ENFORCED = {
-    "differentialPrivacy": "leave it out; do not add the rule if the table needs it",
     "aggregationThresholds": "leave it out; do not add the rule if the table needs it",
     "comparisonControls": "leave it out; do not add the rule if the table needs it",
     "allowedResultReceivers": "set it in the analysis rule of the table's association",
@@ -331,6 +330,8 @@ def _columns(kind: str, rule: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "aggregateColumns", column
     for constraint in rule.get("outputConstraints") or ():
         yield "outputConstraints", constraint["columnName"]
+    for entry in (rule.get("differentialPrivacy") or {}).get("columns") or ():
+        yield "differentialPrivacy.columns", entry["name"]
 
 
 def _check_disjoint(place: str, one: str, ones: set[str], other: str, others: set[str]) -> None:
@@ -364,6 +365,7 @@ def _check_custom(place: str, rule: Mapping[str, Any]) -> None:
                 f"{place}.{field}",
                 f"{place}.{field} is not enforced by this version, so it is not accepted: {advice}.",
             )
+    _check_privacy(place, rule)
     _check_unique(f"{place}.disallowedOutputColumns", rule.get("disallowedOutputColumns") or ())
     analyses = set(rule["allowedAnalyses"])
     providers = rule.get("allowedAnalysisProviders")
@@ -375,6 +377,16 @@ def _check_custom(place: str, rule: Mapping[str, Any]) -> None:
             raise invalid(field, f"{field} must name the accounts whose queries ANY_QUERY or ANY_JOB allows.")
     elif providers:
         _refuse_mixture(place, "allowedAnalysisProviders")
+
+
+def _check_privacy(place: str, rule: Mapping[str, Any]) -> None:
+    """Differential privacy stands alone: thresholds and comparisons would be asked of exact values."""
+    for other in ("aggregationThresholds", "comparisonControls"):
+        if rule.get("differentialPrivacy") and rule.get(other):
+            raise invalid(
+                f"{place}.differentialPrivacy",
+                f"{place}.differentialPrivacy cannot be combined with {other}; leave one of them out.",
+            )
 
 
 def _refuse_mixture(place: str, field: str) -> NoReturn:

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from passbox.access import fetch
 from passbox.access.call import Call
-from passbox.ledger import budgets
+from passbox.analysis.bounded import MEASURES
+from passbox.ledger import budgets, epsilon
 from passbox.ledger.budgets import KIND, Budget
 from passbox.operations.privacy_budget_template import record
 from passbox.operations.registry import Output, Params, operation
@@ -39,9 +40,28 @@ def _access_budget(budget: Budget) -> Output:
     }
 
 
+def _policy(budget: epsilon.Budget) -> Output:
+    """The modelled DifferentialPrivacyPrivacyBudget: each count as if nothing else were asked."""
+    return {
+        "epsilon": budget.total // epsilon.MICRO,
+        "aggregations": [
+            {
+                "type": type,
+                "maxCount": epsilon.most(measures, budget.total, budget.users),
+                "remainingCount": epsilon.most(measures, budget.remaining, budget.users),
+            }
+            for type, measures in MEASURES.items()
+        ],
+    }
+
+
 def _summary(tx: Transaction, template: Resource) -> Output:
     """The modelled PrivacyBudgetSummary: a budget for each generation of a template."""
-    budget = _access_budget(budgets.of_template(tx, template))
+    budget = (
+        {"differentialPrivacy": _policy(epsilon.of_template(tx, template))}
+        if template.status == epsilon.TYPE
+        else {"accessBudget": _access_budget(budgets.of_template(tx, template))}
+    )
     return {
         **record(template),
         "id": template.body["generation"],
@@ -49,7 +69,7 @@ def _summary(tx: Transaction, template: Resource) -> Output:
         "privacyBudgetTemplateId": template.id,
         "privacyBudgetTemplateArn": template.arn,
         "type": template.status,
-        "budget": {"accessBudget": budget},
+        "budget": budget,
     }
 
 

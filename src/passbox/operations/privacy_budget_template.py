@@ -1,7 +1,8 @@
 """Privacy budget templates: what the owner of a table sets, and who may read it.
 
-This version knows those of type ACCESS_BUDGET: how often a table may be used. What a template gives is in
-`privacy_budget`, how it is used up in `passbox.ledger.budgets`.
+ACCESS_BUDGET says how often a table may be used, DIFFERENTIAL_PRIVACY how much all protected tables of a
+collaboration may tell. What a template gives is in `privacy_budget`, how it is used up in
+`passbox.ledger.budgets` and `passbox.ledger.epsilon`.
 """
 
 from typing import Any
@@ -10,12 +11,13 @@ from passbox import names
 from passbox.access import fetch
 from passbox.access.call import Call, invalid
 from passbox.errors import ConflictException
+from passbox.ledger import epsilon
 from passbox.ledger.budgets import EACH, KIND, LIFETIME, TYPE
 from passbox.operations import quotas
 from passbox.operations.brought import new
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.tags import check_tags
-from passbox.state import resources
+from passbox.state import resources, schemas
 from passbox.state.resources import Resource
 
 _MEMBERS = {"ACCESS_BUDGET": "accessBudget", "DIFFERENTIAL_PRIVACY": "differentialPrivacy"}
@@ -44,14 +46,12 @@ def budgeted_arn(association: Resource) -> str:
 
 @operation("cleanrooms.CreatePrivacyBudgetTemplate")
 def create_privacy_budget_template(call: Call, params: Params) -> Output:
-    """Limits how often one of the caller's tables in the collaboration may be used."""
+    """Limits how often one of the caller's tables may be used, or what all protected tables may tell."""
     check_tags(params.get("tags"))
     type = params["privacyBudgetType"]
-    if type != TYPE:
-        raise invalid(
-            "privacyBudgetType", f"privacyBudgetType: {type} is not available in this version; use {TYPE}."
-        )
     asked = _parameters(params["parameters"], type)
+    if type == epsilon.TYPE:
+        return _create_policy(call, params, asked)
     if params.get("autoRefresh", "NONE") != "NONE":
         raise invalid(
             "autoRefresh",
@@ -77,12 +77,49 @@ def create_privacy_budget_template(call: Call, params: Params) -> Output:
         "tags": params.get("tags", {}),
         **_generation(limits, asked["resourceArn"]),
     }
+    # lists of budgets are asked for its name
+    return _add(call, type, asked["resourceArn"], body, association.id)
+
+
+def _add(call: Call, type: str, name: str | None, body: dict[str, Any], parent: str | None) -> Output:
     id = names.new_id()
     arn = names.arn("cleanrooms", call.room.region, call.account, f"privacybudgettemplate/{id}")
-    name = asked["resourceArn"]  # lists of budgets are asked for it
     # the type in place of a status, because lists go by it, too
-    row = new(call, KIND, name, body, status=type, parent=association.id, id=id, arn=arn)
+    row = new(call, KIND, name, body, status=type, parent=parent, id=id, arn=arn)
     return {"privacyBudgetTemplate": record(resources.add(call.tx, row))}
+
+
+def _create_policy(call: Call, params: Params, asked: Params) -> Output:
+    """The collaboration's one template of type DIFFERENTIAL_PRIVACY, by a member who brought a protected
+    table.
+    """
+    found = epsilon.template(call.tx, call.collaboration.id)
+    if found is not None:
+        raise ConflictException(
+            f"The collaboration has a privacy budget template of type {epsilon.TYPE} already, of "
+            f"{found.account}; it can be changed with UpdatePrivacyBudgetTemplate.",
+            reason="ALREADY_EXISTS",
+            resource_id=call.collaboration.id,
+            resource_type="COLLABORATION",
+        )
+    own = resources.find(call.tx, "configured_table_association", membership=call.membership.id)
+    if not any((schemas.table(call.tx, row).rule or {}).get("differentialPrivacy") for row in own):
+        raise invalid(
+            "privacyBudgetType",
+            f"privacyBudgetType: {epsilon.TYPE} is for members who bring a table under differential privacy; "
+            "add differentialPrivacy to the custom rule of one of your tables in the collaboration first.",
+        )
+    body = {
+        "membershipArn": call.membership.arn,
+        "collaborationArn": call.collaboration.arn,
+        "autoRefresh": params.get("autoRefresh", "NONE"),
+        "tags": params.get("tags", {}),
+        "parameters": {"differentialPrivacy": {key: asked[key] for key in ("epsilon", "usersNoisePerQuery")}},
+        # what the summary of a budget is called by and dated
+        "generation": names.new_id(),
+        "since": names.now(),
+    }
+    return _add(call, epsilon.TYPE, None, body, None)
 
 
 def _generation(limits: list[Params], resource: str) -> dict[str, Any]:
@@ -176,11 +213,17 @@ def list_collaboration_privacy_budget_templates(call: Call, params: Params) -> O
 
 @operation("cleanrooms.UpdatePrivacyBudgetTemplate")
 def update_privacy_budget_template(call: Call, params: Params) -> Output:
-    """Replaces the limits; what was used before no longer counts."""
+    """Replaces the limits of uses; what was used before no longer counts. Of a policy it changes epsilon or
+    noise; what was spent stays spent.
+    """
     row = _own(call, params)
     if params["privacyBudgetType"] != row.status:
         raise invalid("privacyBudgetType", f"privacyBudgetType must be that of the template, {row.status}.")
-    if "parameters" in params:
+    if "parameters" in params and row.status == epsilon.TYPE:
+        asked = _parameters(params["parameters"], epsilon.TYPE)
+        both = {**row.body["parameters"]["differentialPrivacy"], **asked}
+        row = resources.change(call.tx, row, body={"parameters": {"differentialPrivacy": both}})
+    elif "parameters" in params:
         limits = _limits(_parameters(params["parameters"], TYPE)["budgetParameters"])
         row = resources.change(call.tx, row, body=_generation(limits, row.name or ""))
     return {"privacyBudgetTemplate": record(row)}

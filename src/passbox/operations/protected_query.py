@@ -8,7 +8,7 @@ from passbox.access.call import Call, invalid
 from passbox.analysis import Purpose
 from passbox.errors import ValidationException
 from passbox.ledger import payers, prices
-from passbox.operations import query, quotas
+from passbox.operations import privacy_impact, query, quotas
 from passbox.operations.brought import new
 from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
@@ -105,7 +105,12 @@ def start_protected_query(call: Call, params: Params) -> Output:
     for one in found:
         _check_receiver(call, one, row.id)
     purpose = Purpose(runner=call.account, receivers=tuple(accounts))
-    tables = query.check(call, sql, "sqlParameters", purpose)
+    plan = query.approved(call, sql, "sqlParameters", purpose)
+    tables = query.sources(call, plan)
+    privacy = None
+    if plan.privacy is not None:
+        privacy = privacy_impact.charge(call, plan.privacy, purpose, tables)
+        body |= privacy.body
     field = "queryComputePayerAccountId"
     members = paying_members(call.tx, call.collaboration.id)
     payer = payers.resolve(members, prices.QUERY_COMPUTE, field, params.get(field))
@@ -117,7 +122,9 @@ def start_protected_query(call: Call, params: Params) -> Output:
         membership=call.membership.id,
     )
     row = resources.add(call.tx, row._replace(body={**body, field: payer, "sources": tables}))
-    submit(call, row, KIND, query.cost(payer, type, number), tables=tables)
+    job = submit(call, row, KIND, query.cost(payer, type, number), tables=tables)
+    if privacy is not None:
+        privacy.reserve(call, job.id)
     return {"protectedQuery": record(row)}
 
 

@@ -38,6 +38,17 @@ def workers(compute: Params, place: str) -> tuple[str, int]:
 def check(call: Call, sql: Params, place: str, purpose: Purpose) -> list[str]:
     """The gate, at the door; the worker asks again. Returns the ids of the table associations that the query
     reads.
+    """
+    return sources(call, approved(call, sql, place, purpose))
+
+
+def sources(call: Call, plan: ApprovedPlan) -> list[str]:
+    """The ids of the table associations that a plan reads."""
+    return [row.id for row in schemas.named(call.tx, call.collaboration.id, plan.tables)]
+
+
+def approved(call: Call, sql: Params, place: str, purpose: Purpose) -> ApprovedPlan:
+    """What the gate lets through.
 
     sql: modelled parameters with a text or a template; place: what refusals call them
     """
@@ -46,7 +57,7 @@ def check(call: Call, sql: Params, place: str, purpose: Purpose) -> list[str]:
         field = f"{place}.{'analysisTemplateArn' if 'analysisTemplateArn' in sql else 'queryString'}"
         message = answer.explained()
         raise ValidationException(message, fields=[(field, message)], reason="INVALID_QUERY") from answer
-    return [row.id for row in schemas.named(call.tx, call.collaboration.id, answer.tables)]
+    return answer
 
 
 def ask(call: Call, sql: Params, place: str, purpose: Purpose) -> ApprovedPlan | QueryRefused:

@@ -7,6 +7,7 @@ tells, members can read in rules, templates and the list of members. tests/spec/
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from passbox.ledger import epsilon
 from passbox.operations.configured_table import WILDCARDS
 from passbox.operations.registry import Output
 from passbox.state import receivers, resources, schemas
@@ -45,6 +46,8 @@ def _reasons(
         return _reason("ANALYSIS_RULE_MISSING", "The configured table has no analysis rule.")
     policy, collaboration = schemas.policy(rule), association.collaboration or ""
     reasons = _custom(tx, collaboration, policy) if rule.name == "CUSTOM" else []
+    if policy.get("differentialPrivacy"):
+        reasons += _privacy(tx, collaboration, analysis)
     additional = policy.get("additionalAnalyses", "NOT_ALLOWED")
     if analysis == "DIRECT_ANALYSIS" and additional == "REQUIRED":
         text = "The analysis rule requires additional analyses, so no member may receive a direct result."
@@ -77,6 +80,17 @@ def _custom(tx: Transaction, collaboration: str, policy: Policy) -> Reasons:
     if not _any_here(tx, "analysis_template", collaboration, allowed):
         text = "None of the analysis templates that the analysis rule allows is in this collaboration."
         return _reason(code, text)
+    return []
+
+
+def _privacy(tx: Transaction, collaboration: str, analysis: str) -> Reasons:
+    """Under differential privacy there must be a budget, and nothing may feed a model."""
+    if analysis == "ADDITIONAL_ANALYSIS":
+        text = "The table is under differential privacy; its data may not feed additional analyses."
+        return _reason("ADDITIONAL_ANALYSES_NOT_ALLOWED", text)
+    if epsilon.template(tx, collaboration) is None:
+        text = "The collaboration has no privacy budget template of type DIFFERENTIAL_PRIVACY."
+        return _reason("DIFFERENTIAL_PRIVACY_POLICY_NOT_CONFIGURED", text)
     return []
 
 
