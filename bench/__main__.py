@@ -9,6 +9,7 @@ def main() -> None:
         ("A book of a million transfers", ledger),
         ("The gate", gate),
         ("A channel of the demo's join", channel),
+        ("A join of 10M by 1M rows", join),
         ("Start of a sandbox", sandbox),
         ("The demo, end to end", demo),
     ):

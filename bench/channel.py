@@ -157,7 +157,7 @@ def duckdb(query: str, tables: Mapping[str, TableFiles], format: str, work: Path
     given = json.dumps({name: [str(file) for file in table.files] for name, table in tables.items()})
     command = [sys.executable, "-c", DUCKDB, given, query, str(work / f"duck.{format}")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return Cost(*json.loads(done.stdout))
+    return Cost(*json.loads(done.stdout.splitlines()[-1]))  # after a bar of progress
 
 
 def _fresh(directory: Path) -> Path:

@@ -110,7 +110,8 @@ class _Connection:
         self._stream_window = DEFAULT_WINDOW  # … and on the call's stream
         self._first_window = DEFAULT_WINDOW
         self._frame_size = 16384
-        self._unacknowledged = 0
+        self._unacknowledged = 0  # on the connection …
+        self._stream_unacknowledged = 0  # … and on the call's stream, which was not there for what came before
         wanted = {
             ENABLE_PUSH: 0,
             INITIAL_WINDOW_SIZE: WINDOW,
@@ -126,6 +127,7 @@ class _Connection:
     def call(self, path: str, message: bytes, metadata: Iterable[tuple[str, str]]) -> Iterator[memoryview]:
         """One call: its messages as they come, each good until the next. Raises Failure if it failed."""
         self._number += 2
+        self._stream_unacknowledged = 0
         number = self._number
         self._stream_window = self._first_window
         fields = [
@@ -241,10 +243,11 @@ class _Connection:
     def _refill(self, number: int, count: int) -> None:
         """Counts what came; gives the windows back once in a while."""
         self._unacknowledged += count
+        self._stream_unacknowledged += count
         if self._unacknowledged >= REFILL:
-            size = struct.pack(">I", self._unacknowledged)
-            self._send(_frame(WINDOW_UPDATE, 0, 0, size) + _frame(WINDOW_UPDATE, 0, number, size))
-            self._unacknowledged = 0
+            whole, own = (struct.pack(">I", n) for n in (self._unacknowledged, self._stream_unacknowledged))
+            self._send(_frame(WINDOW_UPDATE, 0, 0, whole) + _frame(WINDOW_UPDATE, 0, number, own))
+            self._unacknowledged = self._stream_unacknowledged = 0
 
     def _send(self, data: bytes) -> None:
         try:
