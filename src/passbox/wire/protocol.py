@@ -1,8 +1,9 @@
-"""uvicorn's HTTP protocol with a bound on a request's head while it is still arriving.
+"""uvicorn's HTTP protocol with a bound on a request's head while it is still arriving, and with answers that
+leave in one piece.
 
 uvicorn collects headers for as long as they come and waits for them as long as it takes; the application
-sees a request only when its head is complete, so it cannot bound either. Knows uvicorn and bytes; must not
-know what a request means.
+sees a request only when its head is complete, so it cannot bound either. And it sends an answer's head and
+its body one by one. Knows uvicorn and bytes; must not know what a request means.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ class _Bounded(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]
         self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -76,3 +77,29 @@ class _Bounded(HttpToolsProtocol):
         head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d" % (status, len(body))
         self.transport.write(head + b"\r\nconnection: close\r\n\r\n" + body)
         self.transport.close()
+
+
+class _Gathering:
+    """A transport that sends in one piece what is written in one turn of the loop."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._written: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._written:
+            self._loop.call_soon(self._send)
+        self._written.append(data)
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        written, self._written = self._written, []
+        if written and not self._transport.is_closing():
+            self._transport.write(b"".join(written))
