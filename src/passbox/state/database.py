@@ -184,8 +184,12 @@ class Database:
         made = sqlite3.connect(self.path, isolation_level=None, timeout=30, check_same_thread=False)
         made.row_factory = sqlite3.Row
         for pragma in (
+            # a random identifier dirties a page in each index that has it, and a commit writes whole pages
+            "page_size = 2048",
             "journal_mode = WAL",
             "synchronous = FULL",
+            # 16 MB: pages that many commits write are copied home once
+            "wal_autocheckpoint = 8000",
             "foreign_keys = ON",
             "cache_size = -32768",
             # the undo log of savepoints outgrows what SQLite keeps in memory by itself
