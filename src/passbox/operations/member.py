@@ -67,7 +67,7 @@ def add_member(tx: Transaction, collaboration: Resource, named: Mapping[str, Any
 
 def paying_members(tx: Transaction, collaboration: str) -> list[Member]:
     """The members of a collaboration as the choice of a payer sees them."""
-    memberships = {row.account: row for row in resources.find(tx, "membership", collaboration=collaboration)}
+    memberships = {row.account: row for row in resources.all_in(tx, "membership", collaboration)}
     return [
         Member(
             account=row.account,
@@ -79,7 +79,7 @@ def paying_members(tx: Transaction, collaboration: str) -> list[Member]:
             else None,
             gone=row.status not in ("INVITED", "ACTIVE"),
         )
-        for row in resources.find(tx, "member", collaboration=collaboration)
+        for row in resources.all_in(tx, "member", collaboration)
     ]
 
 

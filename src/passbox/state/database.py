@@ -3,7 +3,7 @@
 A write begins IMMEDIATE, so two writers queue instead of failing half-way, and is durable when it returns
 (WAL with synchronous=FULL). Within this process writers take turns on one connection. Who has several writes
 at hand makes them a Group: each in a savepoint of its own, all in one commit, because one fsync costs more
-than their work.
+than their work. What a write has read is remembered for the next one, until another process writes.
 
 Statements are built once with SQLAlchemy Core, compiled once to text, and executed by the driver: the layers
 between cost four times what SQLite does (docs/decisions/0004).
@@ -26,6 +26,7 @@ from passbox.errors import Misconfigured
 from passbox.state import tables
 
 SCHEMA_VERSION = 3
+_SEEN = 2_000  # reads that are remembered
 
 
 class _Compiler(SQLiteCompiler):
@@ -66,7 +67,8 @@ class Statement:
 class Transaction:
     """What happens in one transaction. Rows are read by column name.
 
-    seen: what has been read, for `resources` to keep in step with what it writes; nobody else does meanwhile.
+    seen: what has been read, for `resources` to keep in step with what it writes. A write finds there what
+    earlier writes of this process have read, as long as nobody else has written.
     """
 
     def __init__(self, connection: sqlite3.Connection, seen: dict[Any, Any] | None = None) -> None:
@@ -110,12 +112,15 @@ class Transaction:
 
 
 class Group:
-    """Writes that are committed together, by one caller at a time. Nothing of them lasts before `commit`."""
+    """Writes that are committed together, by one caller at a time. Nothing of them lasts before `commit`.
 
-    def __init__(self, connection: sqlite3.Connection, turn: threading.Lock) -> None:
+    seen: what earlier groups have read and is still true; forgotten whenever anything is undone.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, turn: threading.Lock, seen: dict[Any, Any]) -> None:
         self.connection = connection
         self._turn = turn
-        self._seen: dict[Any, Any] = {}
+        self._seen = seen
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
@@ -150,6 +155,7 @@ class Group:
             self._turn.release()
 
     def _roll_back(self) -> None:
+        self._seen.clear()
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
 
@@ -161,6 +167,8 @@ class Database:
         self.path = path
         self._turn = threading.Lock()
         self._writer: sqlite3.Connection | None = None
+        self._seen: dict[Any, Any] = {}
+        self._version = 0  # of the data that was seen
         self._local = threading.local()
         self._open: list[sqlite3.Connection] = []
         try:
@@ -251,7 +259,7 @@ class Database:
     def write(self) -> Iterator[Transaction]:
         """One atomic, durable change: all of it on return, none of it on an exception."""
         with self.group() as group:
-            yield Transaction(group.connection)
+            yield Transaction(group.connection, self._seen)
 
     @contextmanager
     def group(self) -> Iterator[Group]:
@@ -274,7 +282,17 @@ class Database:
         except BaseException:
             self._turn.release()
             raise
-        return Group(self._writer, self._turn)
+        group = Group(self._writer, self._turn, self._seen)
+        try:
+            # read once nobody else can write; it changes if, and only if, another connection has
+            [version] = self._writer.execute("PRAGMA data_version").fetchone()
+        except BaseException:
+            group.abandon()
+            raise
+        if version != self._version or len(self._seen) > _SEEN:
+            self._seen.clear()
+            self._version = version
+        return group
 
     def close(self) -> None:
         """Closes every connection; using the database again opens new ones. Call it while nothing runs."""
@@ -282,3 +300,4 @@ class Database:
             self._open.pop().close()
         self._local = threading.local()
         self._writer = None
+        self._seen.clear()

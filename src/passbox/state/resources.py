@@ -134,6 +134,7 @@ def add(tx: Transaction, resource: Resource) -> Resource:
     """Adds a new row and its first event."""
     values = {name: getattr(resource, name) for name in _COLUMNS}
     values["body"] = orjson.dumps(dict(resource.body))
+    _forget(tx, resource)
     tx.execute(_INSERT, values)
     events.record(tx, resource.id, resource.kind, None, resource.status or "CREATED")
     return resource
@@ -150,7 +151,7 @@ def by_arn(tx: Transaction, kind: str, arn: str) -> Resource | None:
 
 
 def _see(tx: Transaction, kind: str, column: str, value: str) -> Resource | None:
-    """The oldest row where the column has this value; read once in a transaction."""
+    """The oldest row where the column has this value; read once."""
     found: Resource | None = tx.seen.get((kind, column, value))
     if found is None:
         rows = tx.tuples(_select("row", ("kind", column)), {"kind": kind, column: value, "limit": 1})
@@ -159,9 +160,19 @@ def _see(tx: Transaction, kind: str, column: str, value: str) -> Resource | None
     return found
 
 
+def all_in(tx: Transaction, kind: str, collaboration: str) -> tuple[Resource, ...]:
+    """All rows of a kind in a collaboration, oldest first; read once. For kinds of which there are few."""
+    found: tuple[Resource, ...] | None = tx.seen.get((kind, "collaboration", collaboration))
+    if found is None:
+        found = tuple(find(tx, kind, collaboration=collaboration))
+        tx.seen[kind, "collaboration", collaboration] = found
+    return found
+
+
 def _forget(tx: Transaction, resource: Resource) -> None:
-    tx.seen.pop((resource.kind, "id", resource.id), None)
-    tx.seen.pop((resource.kind, "arn", resource.arn), None)
+    """What was read of a row that is about to change, and of a list that it is in or will be in."""
+    for column in ("id", "arn", "collaboration"):
+        tx.seen.pop((resource.kind, column, getattr(resource, column)), None)
 
 
 def by_id(tx: Transaction, id: str) -> Resource | None:
