@@ -90,6 +90,10 @@ class Dispatcher:
         """Waits for the writers' turn."""
         return self._database.begin()
 
+    def begin_at_once(self) -> Group | None:
+        """The same, or None where another has the turn."""
+        return self._database.begin_at_once()
+
     def change(self, account: str, operation: str, params: dict[str, Any]) -> Callable[[Group], Output]:
         """What makes the call in a group. Raises Later where something slow must be worked out before."""
         known: dict[Any, Any] = {}

@@ -1,5 +1,5 @@
-"""What a write has read is true for the next one. It is forgotten when another connection writes, when a write
-is undone, and when the row, or the list that it is in, changes; what is remembered is not read again.
+"""What a write has read is true for the next one. It is forgotten when another connection writes, when a
+write is undone, and when the row, or its list, changes; what is remembered is not read again.
 """
 
 import multiprocessing
@@ -177,3 +177,20 @@ def test_a_database_opened_again_has_seen_nothing(database: Database, path: Path
     change(path)
     with database.write() as tx:
         assert see(tx) == ["OLD", "OLD", "a:OLD"]
+
+
+def test_at_once_is_refused_where_another_has_the_turn_and_takes_it_after(
+    database: Database, path: Path
+) -> None:
+    other = Database(path)
+    for busy in (database, other):
+        held = busy.begin()
+        assert database.begin_at_once() is None
+        held.commit()
+    group = database.begin_at_once()
+    assert group is not None
+    with group.write() as tx:
+        resources.add(tx, row("b"))
+    group.commit()
+    with other.read() as tx:
+        assert [each.id for each in resources.find(tx, KIND)] == ["a", "b"]

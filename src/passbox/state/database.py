@@ -26,6 +26,7 @@ from passbox.errors import Misconfigured
 from passbox.state import tables
 
 SCHEMA_VERSION = 3
+PATIENCE = 30_000  # milliseconds that a write waits for those of other processes
 _SEEN = 2_000  # reads that are remembered
 
 
@@ -275,9 +276,24 @@ class Database:
     def begin(self) -> Group:
         """Waits for the writers' turn and holds it until the group is committed or abandoned."""
         self._turn.acquire()
+        return self._begin(PATIENCE)
+
+    def begin_at_once(self) -> Group | None:
+        """The same, or None where another writer has the turn."""
+        if not self._turn.acquire(blocking=False):
+            return None
+        try:
+            return self._begin(0)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            return None
+
+    def _begin(self, patience: int) -> Group:
         try:
             if self._writer is None:
                 self._writer = self._connect()
+            self._writer.execute(f"PRAGMA busy_timeout = {patience}")
             self._writer.execute("BEGIN IMMEDIATE")
         except BaseException:
             self._turn.release()

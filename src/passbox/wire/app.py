@@ -54,6 +54,9 @@ class Changes(Protocol):
     def begin(self) -> Group:
         """Starts a group; may wait."""
 
+    def begin_at_once(self) -> Group | None:
+        """Starts a group, or gives None where that would be to wait."""
+
     def change(self, account: str, operation: str, params: dict[str, Any]) -> Callable[[Any], Output]:
         """What makes the call in a group, perhaps more than once: see `Later`."""
 
@@ -93,7 +96,7 @@ class Application:
         self._implemented = implemented
         self._inline = inline
         self._changes = changes
-        self._together = None if changes is None else Together(changes.begin)
+        self._together = None if changes is None else Together(changes.begin, changes.begin_at_once)
         self._plain = {path.encode(): make for path, make in (plain_routes or {}).items()}
         self._intake = Intake(self._limits)
         self._pool = ThreadPoolExecutor(self._limits.threads, thread_name_prefix="wire")

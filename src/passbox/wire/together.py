@@ -1,7 +1,7 @@
 """Calls that change something, made together: those that wait are made one after another on the event loop
 and last by one commit. They are short, and a commit costs more than several of them.
 
-    begin (a thread) → call, call, … (the loop) → commit (a thread) → all are answered
+    begin → call, call, … (the loop) → commit (a thread) → all are answered
 
 Nobody is answered before the commit that holds their change, not even with a refusal: it may rest on the
 change of another. Knows groups and threads; must not know what a call does.
@@ -37,10 +37,15 @@ class Later(Exception):
 
 
 class Together(Generic[G]):
-    """One group after the other. `begin` may wait for other writers; it and `commit` run in a thread."""
+    """One group after the other.
 
-    def __init__(self, begin: Callable[[], G]) -> None:
+    begin:   may wait for other writers; it and `commit` run in a thread
+    at_once: begins without waiting, on the loop, or gives None
+    """
+
+    def __init__(self, begin: Callable[[], G], at_once: Callable[[], G | None] = lambda: None) -> None:
         self._begin = begin
+        self._at_once = at_once
         self._waiting: deque[tuple[Callable[[G], Any], Context, asyncio.Future[_Outcome]]] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="together")
         self._making: asyncio.Task[None] | None = None
@@ -73,7 +78,9 @@ class Together(Generic[G]):
         made: list[tuple[asyncio.Future[_Outcome], _Outcome]] = []
         failed: _Outcome | None = None
         try:
-            group = await in_thread(self._thread, self._begin)
+            group = self._at_once()
+            if group is None:
+                group = await in_thread(self._thread, self._begin)
             while self._waiting and len(made) < MOST:
                 call, context, answer = self._waiting.popleft()
                 made.append((answer, context.run(_outcome, call, group)))
