@@ -1,6 +1,6 @@
 """Every figure in one run: signed requests, the book, a channel, a sandbox, the demo. `make bench`."""
 
-from bench import channel, demo, gate, ledger, sandbox, wire
+from bench import channel, demo, gate, join, ledger, sandbox, wire
 
 
 def main() -> None:

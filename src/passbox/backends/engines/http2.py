@@ -111,7 +111,7 @@ class _Connection:
         self._first_window = DEFAULT_WINDOW
         self._frame_size = 16384
         self._unacknowledged = 0  # on the connection …
-        self._stream_unacknowledged = 0  # … and on the call's stream, which was not there for what came before
+        self._stream_unacknowledged = 0  # … and on the call's stream, not there for what came before
         wanted = {
             ENABLE_PUSH: 0,
             INITIAL_WINDOW_SIZE: WINDOW,
