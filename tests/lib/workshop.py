@@ -88,6 +88,8 @@ class Pretends:
     fails.
     """
 
+    name = "sail"
+
     def run(self, plan: ApprovedPlan, _tables: Any, targets: Sequence[Target], *_more: Any) -> Written:
         import pyarrow as pa
 
