@@ -15,7 +15,7 @@ from passbox import names
 from passbox.errors import ValidationException
 from passbox.ledger import book
 from passbox.ledger.prices import MILLI
-from passbox.state import resources, transfers
+from passbox.state import resources, schemas, transfers
 from passbox.state.database import Transaction
 from passbox.state.resources import Resource
 from passbox.state.transfers import Transfer
@@ -56,8 +56,9 @@ class Budget:
 
 
 def template(tx: Transaction, collaboration: str) -> Resource | None:
-    """The collaboration's template; None where nobody has set one."""
-    return resources.first(tx, KIND, collaboration=collaboration, statuses=[TYPE])
+    """The collaboration's template; None where no active member has set one."""
+    active = schemas.active_accounts(tx, collaboration)
+    return resources.first(tx, KIND, collaboration=collaboration, accounts=active, statuses=[TYPE])
 
 
 def of_template(tx: Transaction, template: Resource) -> Budget:

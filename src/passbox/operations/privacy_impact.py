@@ -76,7 +76,7 @@ def _policy(call: Call, purpose: Purpose, associations: Iterable[str]) -> Budget
     Whoever runs a query or receives its result cannot set how much it may tell of others' tables.
     """
     template = epsilon.template(call.tx, call.collaboration.id)
-    if template is None or template.account not in schemas.active_accounts(call.tx, call.collaboration.id):
+    if template is None:
         raise ValidationException(
             "DIFFERENTIAL_PRIVACY_POLICY_NOT_CONFIGURED: a table of the query is under differential privacy, "
             "and the collaboration has no privacy budget template of type DIFFERENTIAL_PRIVACY. The table's "
