@@ -89,7 +89,20 @@ def test_caps(shop: Shop) -> None:
     assert "ResourceNotFoundException: The spend cap MODEL_TRAINING/MONTH was not found." in gone
 
 
-@pytest.mark.parametrize("limit", ["-1", "abc", "0.0000001", "inf", "nan", "1000000001", "", "1e999999", "25.00000000000000000000000000000001"])
+@pytest.mark.parametrize(
+    "limit",
+    [
+        "-1",
+        "abc",
+        "0.0000001",
+        "inf",
+        "nan",
+        "1000000001",
+        "",
+        "1e999999",
+        "25.00000000000000000000000000000001",
+    ],
+)
 def test_a_limit_that_is_no_amount(shop: Shop, limit: str) -> None:
     asked = cap(shop, "--period", "month", f"--limit={limit}")
     assert "for example 25.00" in shop.fails("cap", "put", *asked, status=2)

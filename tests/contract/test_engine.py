@@ -112,6 +112,8 @@ def test_declared_types_win_over_those_of_the_files(exam):
 def test_several_files_are_one_table(exam):
     exam.parquet("parts", pa.table({"n": [1, 2]}), pa.table({"n": [3]}))
     assert exam.rows("SELECT count(*) AS many, sum(n) AS total FROM parts") == [{"many": 3, "total": 6}]
+    # each operator is guarded against overflow, which nests three levels
+    assert exam.rows(f"SELECT {' + '.join(['n'] * 12)} AS x FROM parts WHERE n = 1") == [{"x": 12}]
 
 
 def test_csv_output_counts_and_times(exam):

@@ -96,9 +96,15 @@ def test_cutting_a_chain_changes_nothing_but_brackets() -> None:
 
 def test_a_chain_of_the_greatest_height_passes() -> None:
     for length, passes in ((MAX_HEIGHT - 5, True), (MAX_HEIGHT + 5, False)):
-        text = f"SELECT {' + '.join(['a'] * length)} AS x FROM t"
+        text = f"SELECT {' + '.join(['1.5D'] * length)} AS x FROM t"
         if passes:
             approve(text, {}, TABLES, PURPOSE)
         else:
             with pytest.raises(QueryRefused, match="brackets into parts"):
                 approve(text, {}, TABLES, PURPOSE)
+
+
+def test_a_chain_of_whole_numbers_has_a_limit_of_its_own() -> None:
+    approve(f"SELECT {' + '.join(['a'] * 12)} AS x FROM t", {}, TABLES, PURPOSE)
+    with pytest.raises(QueryRefused, match="12 operators on whole numbers"):
+        approve(f"SELECT {' + '.join(['a'] * 14)} AS x FROM t", {}, TABLES, PURPOSE)

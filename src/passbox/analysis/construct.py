@@ -201,16 +201,19 @@ _CONSTRUCT_NAMES = {
 }  # fmt: skip
 
 
-def check(tree: exp.Query) -> frozenset[str]:
-    """Refuse every construct that is not on the list; returns the names of the parameters used."""
+def check(tree: exp.Query, *, written: int = 1) -> frozenset[str]:
+    """Refuse every construct that is not on the list; returns the names of the parameters used.
+
+    written: how many levels of our own stand for one of a member's
+    """
     parameters: set[str] = set()
     stack: list[tuple[exp.Expr, exp.Expr | None, int, int]] = [(tree, None, 1, 1)]
     while stack:
         node, parent, depth, height = stack.pop()
         try:
-            if depth > MAX_DEPTH:
+            if depth > MAX_DEPTH * written:
                 raise too_deep()
-            if height > MAX_HEIGHT:
+            if height > MAX_HEIGHT * written:
                 raise too_high()
             _check_parts(node, parent)
             special = _SPECIAL.get(type(node))

@@ -16,6 +16,10 @@ from passbox.analysis.lineage import Lineage
 from passbox.analysis.plan import _KEY, ApprovedPlan, Parameter, Purpose, Table, Text
 from passbox.errors import QueryRefused
 
+_WRITTEN = (
+    4  # casts and brackets that may stand around one operator of a member's once the gate has written it
+)
+
 
 def approve(
     query: str, parameters: Mapping[str, str | Parameter], tables: Mapping[str, Table], purpose: Purpose
@@ -85,7 +89,7 @@ def _grammar(query: str, *, limited: bool = True) -> tuple[exp.Query, frozenset[
     """The tree of a text that holds nothing but the gate's own grammar, and the parameters that it uses."""
     tree = text.parse(query, limited=limited)
     chains.cut(tree, query)
-    return tree, construct.check(tree)
+    return tree, construct.check(tree, written=1 if limited else _WRITTEN)
 
 
 def _analyse(
