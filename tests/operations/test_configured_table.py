@@ -366,25 +366,25 @@ BAD_RULES = {
             **CUSTOM,
             "aggregationThresholds": [
                 {
-                    "identityColumns": ["id"],
+                    "identityColumns": ["nothing"],
                     "minimumIdentityCount": 10,
                     "type": "COUNT_DISTINCT",
                     "allowedAggregateExpressionType": "COLUMNS_ONLY",
                 }
             ],
         },
-        "custom.aggregationThresholds",
+        "custom.aggregationThresholds.identityColumns",
     ),
     "comparison controls": (
         "CUSTOM",
         {
             **CUSTOM,
             "comparisonControls": {
-                "allowedLiteralComparisonColumns": [],
+                "allowedLiteralComparisonColumns": ["nothing"],
                 "allowedColumnComparisonColumns": [],
             },
         },
-        "custom.comparisonControls",
+        "custom.comparisonControls.allowedLiteralComparisonColumns",
     ),
     "receivers": ("CUSTOM", {**CUSTOM, "allowedResultReceivers": []}, "custom.allowedResultReceivers"),
     "analyses": ("CUSTOM", {**CUSTOM, "allowedAdditionalAnalyses": []}, "custom.allowedAdditionalAnalyses"),

@@ -451,3 +451,16 @@ def test_a_place_that_becomes_unusable_while_it_runs(desk: Desk, monkeypatch: py
     assert failed["statistics"]["billedResourceUtilization"] == {"units": 0.0}
     assert [kind for kind, _, _ in desk.entries()] == ["reserve", "post", "refund"]
     assert desk.received("runner") == {}
+
+
+def test_who_received_something_did_not_get_it_for_nothing(desk: Desk) -> None:
+    """A folder where the last receiver's file must be is seen by nobody beforehand; the others have theirs."""
+    desk.default("partner")
+    query = desk.start(output=desk.distribute(s3(), desk.member("partner")))
+    place = desk.room.settings.accounts / desk.accounts["partner"] / "buckets" / "partner-own" / "inbox"
+    (place / query["id"] / "part-00000.csv").mkdir(parents=True)
+    failed = finished(desk, query, "FAILED")
+    assert "charged, since some were" in failed["error"]["message"]
+    assert failed["statistics"]["billedResourceUtilization"]["units"] > 0
+    assert [kind for kind, _, _ in desk.entries()] == ["reserve", "post"]
+    assert desk.received("runner") != {}

@@ -11,12 +11,13 @@
 
 A worker that takes a job over starts at its stored step: `approve`, `post` or `deliver`. A cancel is honoured
 until `post`. Money is posted at `post` and nowhere else, so exactly once; where nothing can be delivered, the
-final status comes with a refund. Uses of tables are posted right before `run`, for good: whatever dies in it
-may have read them. The final status is written after the delivery, so that whoever sees ACTIVE finds the
-files (docs/decisions/0003).
+final status comes with a refund; where some was, nobody gets it for nothing. Uses of tables are posted right
+before `run`, for good: whatever dies in it may have read them. The final status is written after the
+delivery, so that whoever sees ACTIVE finds the files (docs/decisions/0003).
 """
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,6 +36,7 @@ from passbox.state.jobs import Job
 from passbox.state.resources import Resource
 
 ATTEMPTS = 3
+_log = logging.getLogger(__name__)
 Checkpoint = Callable[[str], None]
 
 
@@ -179,18 +181,24 @@ def _deliver(database: Database, tools: Tools, job: Job, checkpoint: Checkpoint)
     staging = _staging(tools, job.id)
     with database.read() as tx:
         resource = _resource(tx, job)
-    failure = outcome["failure"]
+    failure, some = outcome["failure"], False
     try:
         for delivery in outcome["deliveries"]:
             # all before any, so that where one cannot receive, none of several does
             tools.objects.check(delivery["account"], delivery["uri"], _role(delivery))
         for delivery in outcome["deliveries"]:
             files = {key: staging / path for key, path in delivery["files"].items()}
+            some = some or len(files) > 1  # where one of several files fails, others may be there
             tools.objects.deliver(delivery["account"], delivery["uri"], _role(delivery), files)
+            some = True
     except PassboxError as refused:
         # the place was fine when the job was planned; its owner has made it unusable since
-        failure = {"statusCode": "DELIVERY_FAILED", "message": "The results could not be delivered."}
+        message = "The results could not be delivered" + (
+            " completely; the run is charged, since some were." if some else "."
+        )
+        failure = {"statusCode": "DELIVERY_FAILED", "message": message}
         _note(database, job, refused.message)
+        _log.warning("job %s: a delivery failed: %s", job.id, refused.detail or refused.message)
     for text in outcome["texts"]:
         tools.objects.publish(text["account"], text["group"], text["stream"], staging / text["path"])
     if outcome["kept"] is not None and (staging / outcome["kept"]).exists():
@@ -201,10 +209,11 @@ def _deliver(database: Database, tools: Tools, job: Job, checkpoint: Checkpoint)
             **outcome["fields"],
             "published": outcome["published"],
             "statusDetails": failure,
+            "partlyDelivered": True if failure is not None and some else None,
         }
         own = statuses.OF[job.kind]
         status = own.done if failure is None else own.failed
-        if failure is not None:
+        if failure is not None and not some:
             book.refund(tx, job.id)  # nothing was posted, unless only the delivery failed
         resource = resources.change(tx, _resource(tx, job), status=status, body=body)
         jobs.end(tx, job)

@@ -25,9 +25,7 @@ from passbox.state.resources import Resource
 QUOTA_COLUMNS = 100
 QUOTA_RULE_BYTES = 100_000
 WILDCARDS = {"ANY_QUERY", "ANY_JOB"}
-_NOT_ENFORCED = {
-    "aggregationThresholds": "leave it out; do not add the rule if the table needs it",
-    "comparisonControls": "leave it out; do not add the rule if the table needs it",
+_ELSEWHERE = {
     "allowedResultReceivers": "set it in the analysis rule of the table's association",
     "allowedAdditionalAnalyses": "set it in the analysis rule of the table's association",
 }
@@ -332,6 +330,14 @@ def _columns(kind: str, rule: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "outputConstraints", constraint["columnName"]
     for entry in (rule.get("differentialPrivacy") or {}).get("columns") or ():
         yield "differentialPrivacy.columns", entry["name"]
+    for entry in rule.get("aggregationThresholds") or ():
+        for column in entry["identityColumns"]:
+            yield "aggregationThresholds.identityColumns", column
+        for threshold in entry.get("outputColumnThresholds") or ():
+            yield "aggregationThresholds.outputColumnThresholds", threshold["outputColumnName"]
+    for field, columns in (rule.get("comparisonControls") or {}).items():
+        for column in columns:
+            yield f"comparisonControls.{field}", column
 
 
 def _check_disjoint(place: str, one: str, ones: set[str], other: str, others: set[str]) -> None:
@@ -359,11 +365,11 @@ def _check_aggregation(place: str, rule: Mapping[str, Any]) -> None:
 
 
 def _check_custom(place: str, rule: Mapping[str, Any]) -> None:
-    for field, advice in _NOT_ENFORCED.items():
+    for field, advice in _ELSEWHERE.items():
         if field in rule:
             raise invalid(
                 f"{place}.{field}",
-                f"{place}.{field} is not enforced by this version, so it is not accepted: {advice}.",
+                f"{place}.{field} is not accepted here: {advice}.",
             )
     _check_privacy(place, rule)
     _check_unique(f"{place}.disallowedOutputColumns", rule.get("disallowedOutputColumns") or ())

@@ -32,7 +32,9 @@ def record(row: Resource) -> Output:
         output["statistics"] = {
             "totalDurationInMillis": round((row.updated - row.created) * _MILLISECONDS),
             "billedResourceUtilization": {
-                "units": row.body["billed"] if row.status == STATUSES.done else 0.0
+                "units": row.body["billed"]
+                if row.status == STATUSES.done or "partlyDelivered" in row.body
+                else 0.0
             },
         }
     if row.status == STATUSES.done:
