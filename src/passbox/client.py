@@ -353,7 +353,10 @@ def preview(
     as_json: bool,
 ) -> None:
     """Say whether the query in FILE.sql may run and what it would do; run nothing."""
-    sql: dict[str, Any] = {"queryString": file.read()}
+    try:
+        sql: dict[str, Any] = {"queryString": file.read()}
+    except UnicodeDecodeError as error:
+        raise Misconfigured(f"{file.name} is not UTF-8 text: {error}.") from None
     asked: dict[str, Any] = {"receiverAccountIds": [*receiver]} if receiver else {}
     if parameter:
         sql["parameters"] = parameter

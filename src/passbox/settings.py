@@ -14,6 +14,7 @@ client (`AWS_PROFILE`, `AWS_ENDPOINT_URL_S3`, …).
 """
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,9 @@ class Settings:
         return self.home / "scratch"
 
 
+_REMOTE = re.compile(r"sc://[A-Za-z0-9.\-\[\]:]+(:[0-9]{1,5})?(/;[\x21-\x7e]*)?", re.ASCII)
+
+
 def default_home() -> Path:
     """PASSBOX_HOME, else ~/.passbox."""
     return Path(os.environ.get("PASSBOX_HOME") or "~/.passbox").expanduser().absolute()
@@ -86,6 +90,8 @@ def default_backends() -> dict[str, str]:
         value = os.environ.get(variable)
         if value and values is not None and value not in values:
             raise Misconfigured(f"{variable} is {value!r}; it can be {' or '.join(values)}.")
+        if value and name == "spark_remote" and not _REMOTE.fullmatch(value):
+            raise Misconfigured(f"{variable} is {value!r}; it is written sc://host:port.")
         if value:
             found[name] = value
     return found

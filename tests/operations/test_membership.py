@@ -306,3 +306,20 @@ def test_the_runner_is_not_responsible_where_another_is(room: Room) -> None:
     answer = client.get_membership(membershipIdentifier=join(room, creator, id))
     expected = pays(query=False, job=True, training=False, inference=True, synthetic=False)
     assert answer["membership"]["paymentConfiguration"] == expected
+
+
+def test_results_are_written_in_a_role_of_ones_own(room: Room) -> None:
+    creator, runner = room.accounts(2)
+    id = collaborate(room, creator, [named(runner, "CAN_QUERY")])
+    theirs = {
+        "outputConfiguration": {"s3": {"resultFormat": "CSV", "bucket": "results"}},
+        "roleArn": f"arn:aws:iam::{creator}:role/passbox",
+    }
+    client = room.cleanrooms(runner)
+    with pytest.raises(client.exceptions.AccessDeniedException, match=r"defaultResultConfiguration\.roleArn"):
+        client.create_membership(
+            collaborationIdentifier=id, queryLogStatus="DISABLED", defaultResultConfiguration=theirs
+        )
+    own = join(room, runner, id)
+    with pytest.raises(client.exceptions.AccessDeniedException, match="a role of your own account"):
+        client.update_membership(membershipIdentifier=own, defaultResultConfiguration=theirs)

@@ -8,6 +8,7 @@ from passbox.errors import ConflictException
 from passbox.ledger.payers import LABELS, Member, candidates, configuration, effective, responsible
 from passbox.ledger.prices import COST_TYPES, SYNTHETIC_DATA
 from passbox.operations.approvals import wait_no_longer
+from passbox.operations.configured_model_algorithm import own_role
 from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.submission import IN_PROGRESS, end_work
@@ -89,6 +90,14 @@ def _check_acceptance(
             )
 
 
+def _check_roles(call: Call, params: Params) -> None:
+    """The role in which results are written must be the member's own."""
+    for field in ("defaultResultConfiguration", "defaultJobResultConfiguration"):
+        role = (params.get(field) or {}).get("roleArn")
+        if role is not None:
+            own_role(call, f"{field}.roleArn", role)
+
+
 @operation("cleanrooms.CreateMembership")
 def create_membership(call: Call, params: Params) -> Output:
     """Joins a collaboration and accepts the payments that it names the caller for."""
@@ -101,6 +110,7 @@ def create_membership(call: Call, params: Params) -> Output:
             resource_id=member.body["membershipId"],
             resource_type="MEMBERSHIP",
         )
+    _check_roles(call, params)
     members = paying_members(call.tx, collaboration.id)
     payment = params.get("paymentConfiguration")
     _check_acceptance(members, call.account, payment, "paymentConfiguration", may_decline=False)
@@ -157,6 +167,7 @@ def list_memberships(call: Call, params: Params) -> Output:
 def update_membership(call: Call, params: Params) -> Output:
     """Changes log and result settings, and accepts or declines payments; what is left out stays as it is."""
     membership = call.membership
+    _check_roles(call, params)
     members = paying_members(call.tx, membership.collaboration or "")
     given = params.get("membershipPaymentConfiguration")
     _check_acceptance(members, call.account, given, "membershipPaymentConfiguration", may_decline=True)
