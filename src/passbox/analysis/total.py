@@ -3,7 +3,8 @@
 Under differential privacy a query that fails would tell of the one row that made it fail. So a division by
 zero, a number out of range or a text that is no number must not be possible: comparisons are between values
 of one kind, so that nothing is cast behind the writer's back, sums of integers are `try_` ones or doubles,
-casts are TRY_CAST. What is not known to be total is refused with what to write instead. This module knows
+casts are TRY_CAST. What is not known to be total is refused with what to write instead. Calendars end: of
+dates and times only what was tried at the first and last moment of 64 bits is allowed. This module knows
 expressions; it must not know tables or users.
 """
 
@@ -11,19 +12,27 @@ from collections.abc import Callable, Iterable, Mapping
 
 from sqlglot import exp
 
-from passbox.analysis import place
+from passbox.analysis import parameters, place
 from passbox.errors import QueryRefused
 
 RULE = "custom.differentialPrivacy"
 TEXT, INTEGER, FRACTION, DOUBLE, DECIMAL = "text", "integer", "fraction", "double", "decimal"
-BOOLEAN, DATE, TIME, NULL, OTHER = "boolean", "date", "timestamp", "null", "other"
-NUMBERS = frozenset({INTEGER, FRACTION, DOUBLE, DECIMAL})
+# decimal columns of more than 18 digits, and number literals beyond 18 digits or 6 after the point: what
+# they meet may not fit into the 38 digits that both are brought to
+WIDE, LONG = "wide decimal", "long decimal literal"
+BOOLEAN, DATE, TIME, LOCAL, NULL = "boolean", "date", "timestamp", "timestamp_ntz", "null"
+OTHER = "other"
+NUMBERS = frozenset({INTEGER, FRACTION, DOUBLE, DECIMAL, WIDE, LONG})
+TIMES = frozenset({DATE, TIME, LOCAL})
+UNSETTLED = frozenset({OTHER, FRACTION, DECIMAL, WIDE, LONG})  # kinds of more than one type
+_DECIMALS = frozenset({FRACTION, DECIMAL, WIDE, LONG})
+_DIGITS, _SCALE = 18, 6
 
 _TYPES = {
     "string": TEXT, "varchar": TEXT, "text": TEXT, "boolean": BOOLEAN, "tinyint": INTEGER, "bigint": INTEGER,
     "smallint": INTEGER, "int": INTEGER, "integer": INTEGER, "float": DOUBLE, "double": DOUBLE,
     "decimal": DECIMAL, "date": DATE, "timestamp": TIME,
-    "timestamp_ntz": TIME, "timestampntz": TIME, "timestamptz": TIME,
+    "timestamp_ntz": LOCAL, "timestampntz": LOCAL, "timestamptz": TIME,
     "timestampltz": TIME,
 }  # fmt: skip
 _COMPARISONS = (
@@ -39,8 +48,23 @@ _COMPARISONS = (
 )
 _LITERALS = (exp.Literal, exp.RawString, exp.Placeholder, exp.Boolean, exp.Null)
 _TEXT_TO_TEXT = ("lower", "upper", "lcase", "ucase", "trim", "ltrim", "rtrim", "btrim", "reverse")
-_DATE_PARTS = ("year", "quarter", "month", "day", "dayofmonth", "dayofweek", "dayofyear", "weekofyear",
-               "hour", "minute")  # fmt: skip
+# year, weekofyear, date_trunc and datediff are not among them: far from our years they fail
+_DATE_PARTS = ("quarter", "month", "day", "dayofmonth", "dayofweek", "dayofyear", "hour", "minute")
+_CALENDAR = ("year", "weekofyear", "date_trunc", "trunc", "datediff", "date_diff", "to_date", "to_timestamp",
+             "date_add", "date_sub", "add_months", "last_day", "months_between", "date_part")  # fmt: skip
+# what TRY_CAST makes NULL of where it does not fit; from other kinds it may fail all the same
+_TRIED = {
+    TEXT: frozenset({TEXT, BOOLEAN}) | NUMBERS | TIMES,
+    INTEGER: frozenset({TEXT, BOOLEAN}) | NUMBERS,
+    DOUBLE: frozenset({TEXT, BOOLEAN}) | NUMBERS,
+    DECIMAL: frozenset({TEXT}) | NUMBERS,
+    WIDE: frozenset({TEXT}) | NUMBERS,
+    BOOLEAN: frozenset({TEXT, BOOLEAN}) | NUMBERS,
+    DATE: frozenset({TEXT, DATE, INTEGER}),
+    TIME: frozenset({TEXT, INTEGER}) | TIMES,
+    LOCAL: frozenset({TEXT}) | TIMES,
+}
+_MOMENTS = {DATE: "DATE", TIME: "TIMESTAMP", LOCAL: "TIMESTAMP_NTZ"}  # kind → the type of such a literal
 _TRIES = ("try_add", "try_subtract", "try_multiply", "try_divide")
 _FLOATING = ("abs", "sqrt", "exp", "round")
 _FIRST_KNOWN = ("coalesce", "ifnull", "nvl", "least", "greatest", "nullif")
@@ -52,7 +76,28 @@ Columns = Callable[[exp.Column], str]
 
 def of_type(name: str) -> str:
     """The kind of a column of a Spark type."""
-    return _TYPES.get(name.lower().partition("(")[0].strip(), OTHER)
+    base, _, digits = name.lower().partition("(")
+    kind = _TYPES.get(base.strip(), OTHER)
+    if kind == DECIMAL and digits and int(digits.rstrip(") ").partition(",")[0]) > _DIGITS:
+        return WIDE
+    return kind
+
+
+def _to(node: exp.Cast) -> str:
+    """The kind that a cast gives."""
+    to = node.args["to"]
+    digits = ",".join(str(one.name) for one in to.expressions)
+    return of_type(f"{to.this.name}({digits})" if digits else to.this.name)
+
+
+def _number(written: str) -> str:
+    """The kind of a number as it is written."""
+    if "e" in written.lower():
+        return DOUBLE
+    whole, point, rest = written.partition(".")
+    if len(whole) + len(rest) > _DIGITS or len(rest) > _SCALE:
+        return LONG
+    return FRACTION if point else INTEGER
 
 
 def literal(node: exp.Expr) -> bool:
@@ -97,7 +142,7 @@ class Checker:
             case exp.Literal():
                 if node.is_string:
                     return TEXT
-                return INTEGER if node.name.isdigit() else FRACTION
+                return _number(node.name)
             case exp.RawString():
                 return TEXT
             case exp.Placeholder():
@@ -134,8 +179,6 @@ class Checker:
             case exp.Case():
                 return self._case(node, aggregates)
             case exp.Cast():  # Spark's CAST is parsed as one that is not safe
-                if node.args.get("safe"):
-                    return _TYPES.get(node.args["to"].this.name.lower(), OTHER)
                 return self._cast(node, inner[0])
             case exp.Add() | exp.Sub() | exp.Mul():
                 if set(inner) <= NUMBERS and DOUBLE in inner:
@@ -182,12 +225,26 @@ class Checker:
             raise refused("A condition must be a comparison, or AND, OR and NOT of some.", node)
 
     def _cast(self, node: exp.Cast, kind: str) -> str:
-        target = _TYPES.get(node.args["to"].this.name.lower(), OTHER)
-        plain = node.args["to"].this.name.lower() in ("double", "text", "timestamp")
+        target = _to(node)
+        if node.args.get("safe"):
+            if kind == NULL or kind in _TRIED.get(target, ()):
+                return target
+            raise refused(f"TRY_CAST of {kind} to {target} may fail on some values.", node)
+        if target in TIMES and isinstance(node.this, exp.Literal) and node.this.is_string:
+            try:
+                parameters.value("literal", _MOMENTS[target], node.this.name)
+            except QueryRefused:
+                raise refused(
+                    f"{node.this.name!r} is no {_MOMENTS[target]}; write 2026-01-31, and of times also "
+                    "2026-01-31 09:30:00.",
+                    node,
+                ) from None
+            return target
+        plain = node.args["to"].this.name.lower() in ("double", "text", "timestamp", "timestamptz")
         total = (
             (target == DOUBLE and kind in (*NUMBERS, NULL))
             or (target == TEXT and kind != OTHER)
-            or (target == TIME and kind in (DATE, TIME, NULL))
+            or (target == TIME and kind in (TIME, LOCAL, NULL))
         )
         if plain and total:
             return target
@@ -204,7 +261,7 @@ class Checker:
         first = kinds[0] if kinds else NULL
         constant = all(literal(part) for part in arguments[1:])
         if name in _FIRST_KNOWN:
-            return self._common(arguments, kinds, node, comparing=False)
+            return self._common(arguments, kinds, node, comparing=name == "nullif")
         if name == "if":
             self._common(arguments[:1], kinds[:1], node, comparing=False)
             if kinds[0] in (BOOLEAN, NULL):
@@ -218,15 +275,21 @@ class Checker:
         if name in _LENGTHS and known <= {TEXT}:
             return INTEGER
         if name in _PIECES and first in (TEXT, NULL) and constant and set(kinds[1:]) <= {INTEGER}:
+            if any(not isinstance(part, exp.Literal) for part in arguments[2:]):
+                raise refused(
+                    "A length below 0 fails where there is a text; write the length as a number.", node
+                )
             return TEXT
         if name in ("startswith", "endswith", "contains") and known <= {TEXT}:
             return BOOLEAN
-        if name in _DATE_PARTS and known <= {DATE, TIME}:
+        if name in _DATE_PARTS and known <= TIMES:
             return INTEGER
-        if name in ("datediff", "date_diff") and known <= {DATE}:
-            return INTEGER
-        if name == "date_trunc" and literal(arguments[0]) and kinds[1] in (TIME, DATE):
-            return TIME
+        if name in _CALENDAR:
+            raise refused(
+                f"{name}() fails on days that its calendar does not have, far from ours. Compare instead: "
+                "visited >= TIMESTAMP '2026-01-01 00:00:00' AND visited < TIMESTAMP '2027-01-01 00:00:00'.",
+                node,
+            )
         if name in _TRIES and known <= {INTEGER, DOUBLE}:
             return DOUBLE if DOUBLE in known or name == "try_divide" else INTEGER
         if name in _FLOATING and first == DOUBLE and constant and set(kinds[1:]) <= {INTEGER}:
@@ -266,6 +329,13 @@ class Checker:
 
     def _over(self, node: exp.Window) -> str:
         self._window(node)
+        frame = node.args.get("spec")
+        if (
+            frame is not None
+            and str(frame.args.get("kind")).upper() == "RANGE"
+            and any(isinstance(frame.args.get(part), exp.Expr) for part in ("start", "end"))
+        ):
+            raise refused("A RANGE that adds to the value of a row may be out of range; write ROWS.", node)
         for part in (*(node.args.get("partition_by") or ()), *_ordered(node)):
             self.kind(part)
         function = node.this
@@ -296,23 +366,33 @@ class Checker:
         if known == {DECIMAL, INTEGER}:
             if all(literal(part) for part, kind in pairs if kind == INTEGER):
                 return DECIMAL
-        elif known <= NUMBERS - {DECIMAL}:
-            return next(kind for kind in (DOUBLE, FRACTION, INTEGER) if kind in known)
-        elif known <= {DATE, TIME}:
-            return TIME if TIME in known else DATE
-        elif len(known) == 1 and OTHER not in known and (DECIMAL not in known or len(pairs) == 1):
+        elif known <= {INTEGER, FRACTION}:
+            return FRACTION if FRACTION in known else INTEGER
+        elif DOUBLE in known and known <= {DOUBLE, INTEGER}:
+            return DOUBLE
+        elif DOUBLE in known and known <= {DOUBLE, INTEGER, FRACTION, LONG} and not comparing:
+            return DOUBLE  # in comparisons the engine would make a decimal of the double
+        elif len(known) == 1 and OTHER not in known and (not known & _DECIMALS or len(pairs) == 1):
             return known.pop()
-        elif (
-            comparing
-            and known <= {DATE, TIME, TEXT}
-            and all(literal(part) for part, kind in pairs if kind == TEXT)
-        ):
-            return TIME
         raise refused(
             f"Values of {' and '.join(sorted(known))} meet here, and to make them one kind may fail; "
-            "TRY_CAST them first (decimals to DOUBLE).",
+            f"{_advice(known)}.",
             node,
         )
+
+
+def _advice(known: set[str]) -> str:
+    """What to write where values of several kinds meet."""
+    if known & TIMES:
+        return (
+            "compare with the column's own type: DATE '2026-01-31', TIMESTAMP '2026-01-31 09:30:00' or "
+            "TIMESTAMP_NTZ '2026-01-31 09:30:00', or a parameter that a template declares as such"
+        )
+    if DOUBLE in known and known & {FRACTION, LONG}:
+        return "write the number as a double, 0.5D"
+    if LONG in known:
+        return f"write a number of at most {_DIGITS} digits, {_SCALE} of them after the point"
+    return "TRY_CAST them first (CAST decimals AS DOUBLE, and write 0.5D)"
 
 
 _AGGREGATES = frozenset(

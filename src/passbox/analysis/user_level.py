@@ -169,7 +169,7 @@ class Reader:
         if left.protected:
             self._unsorted(node)
         for a, b in pairs:
-            if left.kinds[a] != right.kinds[b] or left.kinds[a] in (total.OTHER, total.DECIMAL):
+            if left.kinds[a] != right.kinds[b] or left.kinds[a] in total.UNSETTLED:
                 raise refused(
                     f"The column {a} is {left.kinds[a]} on one side and {right.kinds[b]} on the other; cast "
                     "both to one type.",
