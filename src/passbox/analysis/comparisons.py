@@ -2,11 +2,12 @@
 
 A column of allowedLiteralComparisonColumns may be compared with a value that the query brings (a literal, a
 parameter, NULL), one of allowedColumnComparisonColumns with another column; a column in both is free. Any
-other column may only pass through: bare, cast, under arithmetic, as the argument of COUNT, SUM and the like
-or of a function of one argument, as a branch of CASE, or as what is sorted beside. To group, sort,
-deduplicate, rank or partition by a column, to take its least or greatest value, and to join on it, is to
-compare it with columns; a function of several arguments compares what it is given with the rest. What is not
-known here counts as both.
+other column may only pass through: bare, cast, under arithmetic, as the argument of SUM and the like or of a
+function of one argument, as a branch of CASE, or as what is sorted beside. COUNT takes a column as the table
+has it; of an expression it would tell where that is null, as of `ln(n - 3)`, so that to count one is to
+compare its columns with a value. To group, sort, deduplicate, rank or partition by a column, to take its
+least or greatest value, and to join on it, is to compare it with columns; a function of several arguments
+compares what it is given with the rest. What is not known here counts as both.
 
 Constants count as values wherever they come from: `'x' AS k` in a WITH query compared with a column is a
 comparison with a literal. Every mention is judged where it stands, by the base columns it may hold. The
@@ -115,11 +116,59 @@ def _needs(mention: Mention, columns: Mapping[int, bool]) -> frozenset[str]:
         if found:
             needs |= found | mixed
         if isinstance(node, exp.Anonymous) and node.this == "count":
-            break  # how many there are says nothing of one of them
+            if not _untouched(mention.node, node):
+                needs |= {_LITERAL} | mixed  # the count tells where the expression is null
+            break  # how many of a column there are says nothing of one of them
         if isinstance(node, exp.Select) and child.arg_key != "expressions":
             break  # it chooses rows, and is not what they hold
         child, node = node, node.parent
     return frozenset(needs)
+
+
+def _untouched(node: exp.Expr, call: exp.Expr | None = None) -> bool:
+    """Whether a node is a column as a table has it, by itself in `call`, through any subqueries before."""
+    outer = node.parent
+    while call is not None and outer is not call and isinstance(outer, exp.Paren | exp.Distinct):
+        outer = outer.parent
+    if (call is not None and outer is not call) or not isinstance(node, exp.Column) or len(node.parts) < 2:
+        return False
+    alias, name = (part.name.lower() for part in node.parts[:2])
+    source = _source(node, alias)
+    if isinstance(source, exp.Table):
+        ctes = {cte.alias.lower(): cte.this for cte in source.root().ctes}  # type: ignore[attr-defined]
+        query = ctes.get(source.name.lower())
+        return query is None or _given_untouched(query, name)
+    return isinstance(source, exp.Subquery) and _given_untouched(source.this, name)
+
+
+def _source(node: exp.Expr, alias: str) -> exp.Expr | None:
+    """What a query around a node reads under an alias; the nearest where there are several."""
+    select = node.find_ancestor(exp.Select)
+    while select is not None:
+        from_ = select.args.get("from_")
+        for part in ([from_] if from_ is not None else []) + (select.args.get("joins") or []):
+            if str(part.this.alias_or_name).lower() == alias:
+                return part.this  # type: ignore[no-any-return]
+        select = select.find_ancestor(exp.Select)
+    return None
+
+
+def _given_untouched(query: exp.Expr, name: str) -> bool:
+    """Whether an output of a query is, in every part of a set operation, a column as a table has it."""
+    parts = [query]
+    selects: list[exp.Select] = []
+    while parts:
+        part = parts.pop()
+        if isinstance(part, exp.SetOperation):
+            parts += [part.expression, part.this]
+        elif isinstance(part, exp.Subquery):
+            parts.append(part.this)
+        elif isinstance(part, exp.Select):
+            selects.append(part)
+    names = [item.alias_or_name.lower() for item in selects[0].expressions] if selects else []
+    return name in names and all(
+        _untouched(one.expressions[names.index(name)].unalias().unnest()) for one in selects
+    )
 
 
 def _in_from(node: exp.Expr) -> bool:

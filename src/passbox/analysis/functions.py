@@ -174,6 +174,7 @@ _RESULTS = {
     "element": "array_max array_min element_at get try_element_at",
     "total": "sum try_sum",
     "mean": "avg mean try_avg",
+    "rounded": "ceil ceiling floor round",
 }
 RESULTS: Mapping[str, str] = {name: kind for kind, names in _RESULTS.items() for name in names.split()}
 # How many bits the whole numbers of some calls, and of the parts of a date, can need.

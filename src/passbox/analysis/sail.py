@@ -19,6 +19,9 @@ from passbox.errors import QueryRefused
 _MERGING = frozenset(["coalesce", "ifnull", "nvl", "if", "nvl2", "nullif", "greatest", "least", "array"])
 _DAYS = {"DAY", "DAYS", "WEEK", "WEEKS", "MONTH", "MONTHS", "QUARTER", "QUARTERS", "YEAR", "YEARS"}
 _LOOSE = frozenset({"FLOAT", "DOUBLE", "DECIMAL", "DATE"})
+_COMPARED = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.NullSafeEQ, exp.NullSafeNEQ)
+_FLOATING = frozenset({"float", "double"})
+_NUMBERS = frozenset({*WHOLE, *_FLOATING, "decimal", "string"})  # text is read as a number beside one
 _AS_INT = frozenset({"datediff", "date_diff", "regexp_count"})  # Sail gives a bigint
 
 
@@ -32,7 +35,11 @@ def fit(tree: exp.Query, tables: Mapping[str, Table], parameters: Mapping[str, s
             _arithmetic(node, types)
         elif isinstance(node, exp.Neg):
             _negative(node, types)
+        elif isinstance(node, exp.Predicate):
+            _predicate(node, types)
         elif isinstance(node, exp.Case):
+            if node.this is not None:
+                _compare("CASE", [node.this, *(one.this for one in node.args["ifs"])], types)
             _merge(
                 "CASE",
                 [item for one in node.args["ifs"] for item in [one.args["true"]]]
@@ -66,6 +73,8 @@ def _call(node: exp.Anonymous, types: Types) -> None:
         _merge(what, node.expressions[1:] if name in ("if",) else node.expressions, types)
     elif name in ("sum", "abs") and given and given[0].whole:
         _widen_call(node, given[0], types)
+    elif name == "equal_null":
+        _compare(what, node.expressions, types)
     elif name in _AS_INT and not _casts(node.parent, "INT"):
         _cast(node, "INT", types)
 
@@ -161,6 +170,64 @@ def _merge(what: str, items: list[exp.Expr], types: Types) -> None:
             _cast(item, merged.name.upper(), types)
 
 
+def _predicate(node: exp.Predicate, types: Types) -> None:
+    if isinstance(node, _COMPARED):
+        _compare("The comparison", [node.this, node.expression], types)
+    elif isinstance(node, exp.Between):
+        _compare("BETWEEN", [node.this, node.args["low"], node.args["high"]], types)
+    elif isinstance(node, exp.In) and node.args.get("query") is None:
+        _compare("IN", [node.this, *node.expressions], types, together=True)
+    elif isinstance(node, exp.In):
+        given = node.this.expressions if isinstance(node.this, exp.Tuple) else [node.this]
+        for item, other in zip(given, types.outputs(node.args["query"]), strict=False):
+            one = types.of(item)
+            if _as_doubles({one.family, other.family}) and other.name != "double":
+                raise refused("IN", "a number is compared with a column of another type; cast both to double")
+            if UNKNOWN.name in (one.name, other.name) and one.family != "string" != other.family:
+                raise refused("IN", "the type of a side is not known; cast it")
+            if _as_doubles({one.family, other.family}):
+                _cast(item, "DOUBLE", types)
+    elif isinstance(node, exp.RegexpLike):
+        reason = sail_forms.pattern(node.expression)
+        if reason is not None:
+            raise refused("RLIKE", reason)
+
+
+def _as_doubles(families: set[str]) -> bool:
+    """Whether Spark compares these as doubles and Sail as decimals, as floats or as text."""
+    others = families - {"void"}
+    return ("decimal" in others and bool(others & {*_FLOATING, "string"})) or (
+        "float" in others and len(others) > 1
+    )
+
+
+def _compare(what: str, items: list[exp.Expr], types: Types, *, together: bool = False) -> None:
+    """The first is compared with each of the rest; `together`: all are brought to one type before."""
+    found = [_held(item, types) for item in items]
+    first, *rest = (one.family for one in found)
+    families = {first, *rest} - {"void"}
+    if UNKNOWN.name in families and (len(families) == 1 or families & {*_FLOATING, "decimal"}):
+        raise refused(what, "the type of a side is not known; cast it")
+    if families & {"array", "map", "struct"} and len({one.name for one in found} - {"void"}) > 1:
+        raise refused(what, "its sides are not of one type; cast them to one")
+    if not _as_doubles(families) or not families <= _NUMBERS:
+        return
+    double = _FLOATING | {"string"} if first == "decimal" else _FLOATING
+    if not (together or len(rest) == 1 or first in _FLOATING or double.issuperset(rest)):
+        raise refused(what, "some of its values are compared as doubles and some are not; cast them all")
+    for item, one in zip(items, found, strict=True):
+        if one.name not in ("double", "void"):
+            _cast(item, "DOUBLE", types)
+
+
+def _held(node: exp.Expr, types: Types) -> Type:
+    """As `Types.of`; an array that is written out has the type of what is in it."""
+    if isinstance(node, exp.Anonymous) and node.this == "array":
+        inner = common([types.of(item) for item in node.expressions])
+        return inner if inner is UNKNOWN else Type(f"array<{inner.name}>")
+    return types.of(node)
+
+
 def _other(node: exp.Expr, types: Types) -> None:
     if isinstance(node, exp.DPipe):
         for side in (node.this, node.expression):
@@ -170,12 +237,13 @@ def _other(node: exp.Expr, types: Types) -> None:
     elif isinstance(node, exp.SetOperation):
         left, right = types.outputs(node.this), types.outputs(node.expression)
         for one, other in zip(left, right, strict=True):
-            if (
-                one.name != other.name
-                and not (one.whole and other.whole)
-                and "void" not in (one.name, other.name)
-            ):
-                raise refused("The set operation", "the two sides' columns are not of one type; cast them")
+            if one.name != other.name or one.name in (UNKNOWN.name, "decimal"):
+                raise refused(
+                    "The set operation", "the two sides' columns are not known to be of one type; cast them"
+                )
+    elif isinstance(node, exp.WithinGroup):
+        if any(types.of(item).family == "float" for item in node.find_all(exp.Ordered)):
+            raise refused(f"{node.this.name} of floats", "it is computed in floats; cast to double")
     elif isinstance(node, exp.Extract) and str(node.this.name).upper() not in sail_forms.PARTS:
         raise refused(f"EXTRACT of {node.this.name}", "it counts in another way or is not there")
     elif isinstance(node, exp.Window):
@@ -186,10 +254,6 @@ def _other(node: exp.Expr, types: Types) -> None:
             raise refused(f"{inner.name} OVER", "it keeps nulls")
     elif isinstance(node, exp.Interval) and not isinstance(node.parent, exp.Add | exp.Sub | exp.Anonymous):
         raise refused("An interval as a value", "it has another type")
-    elif isinstance(node, exp.RegexpLike):
-        reason = sail_forms.pattern(node.expression)
-        if reason is not None:
-            raise refused("RLIKE", reason)
     elif isinstance(node, exp.Select):
         _twins(node)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sqlglot import exp
 
-from passbox.analysis.types import Type, digits
+from passbox.analysis.types import Type, digits, element
 
 
 def _words(text: str) -> frozenset[str]:
@@ -188,8 +188,23 @@ def _summed(_: Sequence[exp.Expr], types: Sequence[Type]) -> str | None:
     return None
 
 
+def _replacement(arguments: Sequence[exp.Expr], _: Sequence[Type]) -> str | None:
+    text = _text(arguments[2])
+    if text is None or "$" in text or "\\" in text:
+        return "its replacement must be a literal without $ and backslashes, which Java reads otherwise"
+    return None
+
+
+def _sought(_: Sequence[exp.Expr], types: Sequence[Type]) -> str | None:
+    held, sought = element(types[0]), types[1]
+    if held.name != sought.name and {held.family, sought.family} & {"float", "double", "decimal"}:
+        return "what is sought is not of the type that the array is known to hold; cast it"
+    return None
+
+
 _TEXTUAL = _family(f"{' '.join(AS_TEXT)} binary array", "its argument has another text; cast it", slice(1))
 _WHOLES = _family("tinyint smallint int bigint void", "it takes whole numbers alone")
+_STEPS = _family("tinyint smallint int void", "it takes a whole number of int or less; cast it", slice(1, 2))
 _REGION = _format(1, _ZONE)
 
 _TEXTS = _words(
@@ -241,7 +256,7 @@ _CHECKS: Mapping[str, Sequence[Check]] = {
     "log": (
         lambda arguments, _: "with one argument it is not there; use ln" if len(arguments) < 2 else None,
     ),
-    "regexp_replace": (_count(3, "a place to start from is not there"), _pattern(1)),
+    "regexp_replace": (_count(3, "a place to start from is not there"), _pattern(1), _replacement),
     "regexp_extract": (_pattern(1),),
     "regexp_extract_all": (_pattern(1),),
     "regexp_instr": (_pattern(1),),
@@ -274,6 +289,16 @@ _CHECKS: Mapping[str, Sequence[Check]] = {
     ),
     "xxhash64": (_long_decimal,),
     **dict.fromkeys(("try_add", "try_subtract", "try_multiply", "try_divide", "try_mod"), (_WHOLES,)),
+    **dict.fromkeys(("add_months", "date_add", "date_sub", "dateadd"), (_STEPS,)),
+    **dict.fromkeys(("array_position", "array_remove"), (_sought,)),
+    **dict.fromkeys(
+        ("median", "percentile"),
+        (
+            lambda _, types: (
+                "of floats it is computed in floats; cast to double" if types[0].family == "float" else None
+            ),
+        ),
+    ),
     "sum": (_summed,),
     "try_sum": (_summed,),
     "avg": (_summed,),

@@ -190,7 +190,7 @@ class Types:
             case exp.Anonymous():
                 return self._call(node)
             case exp.WithinGroup():
-                return UNKNOWN
+                return Type("double") if node.this.name.startswith("percentile") else UNKNOWN
         return self._by_kind(node)
 
     def _by_kind(self, node: exp.Expr) -> Type:
@@ -219,6 +219,8 @@ class Types:
                 return element(given[0]) if given else UNKNOWN
             case "total":
                 return _total(given[0]) if given else UNKNOWN
+            case "rounded":
+                return _rounded(given, name == "round")
             case "mean":
                 return _mean(given[0]) if given else UNKNOWN
         bits = functions.SMALL.get(name)
@@ -293,6 +295,15 @@ def element(type: Type) -> Type:
     if type.family == "map" and "<" not in inner and "," in inner:
         return named(inner.split(",", 1)[1])
     return UNKNOWN
+
+
+def _rounded(given: list[Type], double: bool) -> Type:
+    """What round, or else ceil and floor, give; a decimal's digits are left open."""
+    if not given or given[0].family not in _RANK:
+        return UNKNOWN
+    if given[0].family == "decimal" or (len(given) > 1 and not double):
+        return Type("decimal")
+    return named(given[0].name) if double else named("bigint")
 
 
 def _total(type: Type) -> Type:
