@@ -454,7 +454,7 @@ def test_a_place_that_becomes_unusable_while_it_runs(desk: Desk, monkeypatch: py
 
 
 def test_who_received_something_did_not_get_it_for_nothing(desk: Desk) -> None:
-    """A folder where the last receiver's file must be is seen by nobody beforehand; the others have theirs."""
+    """A folder where the last receiver's file must be is seen by nobody before; the others have theirs."""
     desk.default("partner")
     query = desk.start(output=desk.distribute(s3(), desk.member("partner")))
     place = desk.room.settings.accounts / desk.accounts["partner"] / "buckets" / "partner-own" / "inbox"

@@ -266,8 +266,9 @@ def test_units_are_in_the_unit_format(unit: str, per: int, name: str) -> None:
 
 def _product(row: dict[str, Any], price: str, cost: str) -> bool:
     """Unit price × PricingQuantity is the cost, rounded up to the micro-dollar as the book does."""
-    exact = abs(row[price]).as_integer_ratio()
-    quantity = abs(row["PricingQuantity"]).as_integer_ratio()
+    # copy_abs keeps every digit, abs only the 28 of the context
+    exact = row[price].copy_abs().as_integer_ratio()
+    quantity = row["PricingQuantity"].copy_abs().as_integer_ratio()
     micro = -(-exact[0] * quantity[0] * 10**6 // (exact[1] * quantity[1]))
     return bool(micro == abs(row[cost]) * 10**6 and row[cost] * row["PricingQuantity"] >= 0)
 
