@@ -101,7 +101,11 @@ def _channel(database: Database, membership: str, association: str) -> str:
         owner = resources.require(tx, "membership", membership)
         id = "00000000-0000-4000-8000-000000000001"
         arn = f"arn:aws:cleanrooms-ml:us-east-1:{ACCOUNT}:membership/{membership}/ml-input-channel/{id}"
-        body = {"configuredModelAlgorithmAssociations": [association], "numberOfRecords": 1000}
+        body = {
+            "configuredModelAlgorithmAssociations": [association],
+            "numberOfRecords": 1000,
+            "sources": ["00000000-0000-4000-8000-000000000002"],
+        }
         row = owner._replace(kind="ml_input_channel", id=id, arn=arn, name="c", status="ACTIVE", body=body)
         resources.add(tx, row)
     return arn
