@@ -23,8 +23,11 @@ FORMS = f"""
 - Casts to text of doubles, floats, bytes, arrays, maps and structs, also by `||`, `concat` and other
   functions of text; casts of text to boolean; TRY_CAST of text to float, double, decimal
   and date.
-- Values of different types in `coalesce`, `if`, `CASE`, `greatest`, … or the two sides of `UNION`, beyond
-  numbers that Spark would widen to a double or a longer whole number.
+- Values of different types in `coalesce`, `if`, `CASE`, `greatest`, …, beyond numbers that Spark would widen
+  to a double or a longer whole number; any two types on the sides of `UNION`, `EXCEPT` and `INTERSECT`.
+- BETWEEN, CASE and IN that mix doubles or floats with decimals or whole numbers, where Spark would compare
+  some pairs as doubles and some not; percentiles of floats; a replacement of `regexp_replace` with `$` or a
+  backslash; steps of `date_add` and the like that are no whole number of at most 32 bits.
 - `date - date`, and a date with an interval below a day; an interval as a value.
 - `EXTRACT` and `date_part` of anything but {", ".join(sorted(sail_forms.PARTS))}.
 - Regular expressions that Java and Rust read in two ways: the dot, `$`, `\\d`, `\\w`, `\\s`, `\\b`, flags,
