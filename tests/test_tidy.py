@@ -28,6 +28,7 @@ PURE = ("analysis", "disclosure")
 IMPURE_MODULES = {"os", "time", "socket", "subprocess", "datetime", "random", "secrets", "pathlib", "sqlite3"}
 CONCRETE = {
     "passbox.backends.engines.sail",
+    "passbox.backends.engines.spark",
     "passbox.backends.runtimes.bubblewrap",
     "passbox.backends.runtimes.unsafe",
     "passbox.backends.objects.local",
@@ -35,7 +36,7 @@ CONCRETE = {
     "passbox.backends.catalogs.local",
     "passbox.backends.catalogs.glue",
 }
-HEAVY = {"pysail", "pyspark", "pyarrow", "pandas", "numpy", "sklearn", "boto3", "ray", "kubernetes"}
+HEAVY = {"pysail", "pyspark", "pyarrow", "pandas", "numpy", "sklearn", "boto3", "ray", "kubernetes", "opendp"}
 
 
 def module(path: Path) -> str:
