@@ -115,7 +115,8 @@ class BubblewrapRuntime:
             events, reports = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             cleanup.callback(ours.close)
             cleanup.callback(events.close)
-            passed = [theirs.detach(), reports.detach(), *_files(placed)]
+            words = layout.bubblewrap_arguments(placed, spec)
+            passed = [theirs.detach(), reports.detach(), *_files(words)]
             if spec.log is not None:
                 passed.append(os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
             for descriptor in passed:
@@ -143,12 +144,12 @@ class BubblewrapRuntime:
         return group
 
 
-def _files(placed: layout.Layout) -> list[int]:
+def _files(arguments: list[str]) -> list[int]:
     """Descriptors of the system-call filter and of bubblewrap's arguments, which so stay out of `ps`."""
     made = []
     for name, content in (
         ("seccomp", seccomp.compile_filter()),
-        ("args", "".join(f"{argument}\0" for argument in placed.arguments)),
+        ("args", "".join(f"{argument}\0" for argument in arguments)),
     ):
         descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
         os.write(descriptor, content if isinstance(content, bytes) else os.fsencode(content))

@@ -1,19 +1,20 @@
 """What a sandbox sees: a SandboxSpec turned into bubblewrap's arguments and the shepherd's staging list.
 
 Knows paths and the host's file system (it looks, it never writes); must not know processes, cgroups or
-namespaces. The shepherd makes every source visible under STAGE in a mount namespace of its own, because the
-unprivileged uid that bubblewrap runs with cannot walk through directories such as /root.
+namespaces. Every source is made visible under one staging directory (the shepherd's is STAGE, in a mount
+namespace of its own), because an unprivileged uid cannot walk through directories such as /root.
 """
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from passbox.backends.runtimes.base import Output, SandboxSpec
 
 STAGE = "/tmp"  # noqa: S108  a mount point inside a private mount namespace, not a shared directory
-UID = GID = 1000
+UID = 1000
 HOST_NAME = "algo-1"
 _OWN = ("/proc", "/dev", "/dev/shm", "/tmp", "/sys", "/run")  # noqa: S108  paths inside the sandbox
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
@@ -22,8 +23,8 @@ _INODE_BYTES = 4096
 _KERNEL_FILES = ("keys", "key-users", "timer_list", "sched_debug", "kallsyms", "kmsg")
 
 _ETC = {
-    "passwd": f"user:x:{UID}:{GID}::/tmp:/bin/sh\n",
-    "group": f"user:x:{GID}:\n",
+    "passwd": "user:x:{uid}:{uid}::/tmp:/bin/sh\n",
+    "group": "user:x:{uid}:\n",
     "hosts": f"127.0.0.1 localhost {HOST_NAME}\n::1 localhost\n",
     "hostname": f"{HOST_NAME}\n",
     "resolv.conf": "",
@@ -32,20 +33,36 @@ _ETC = {
 }
 
 
+class View(NamedTuple):
+    """One step of building the root, in order. kind: `bind` (read-only), `write`, `link` (to `source`),
+    `directory`, `proc` or `dev`."""
+
+    kind: str
+    target: str
+    source: str = ""
+
+
 @dataclass
 class Layout:
-    """What the shepherd stages and what bubblewrap is told.
+    """What is staged and what the process is shown of it.
 
+    stage: where sources are made visible; uid: whom the process runs as, inside
     binds: {stage name: host path}; lent: those of them that the job reads as if it owned them
     files: {stage name: content}; writable: what the process may write
-    arguments: of bubblewrap, without the command
+    views: how the root is put together
     """
 
+    stage: str
+    uid: int
     binds: dict[str, str] = field(default_factory=dict)
     lent: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     writable: list[dict[str, object]] = field(default_factory=list)
-    arguments: list[str] = field(default_factory=list)
+    views: list[View] = field(default_factory=list)
+
+    def show(self, kind: str, target: str, source: str = "") -> None:
+        """Adds a view."""
+        self.views.append(View(kind, target, source))
 
     def bind(self, source: Path, target: str, lent: bool = False) -> None:
         """A read-only view of a host file or directory."""
@@ -55,13 +72,13 @@ class Layout:
         if lent:
             self.lent.append(name)
         self.binds[name] = os.path.realpath(source)
-        self.arguments += ["--ro-bind", f"{STAGE}/{name}", target]
+        self.show("bind", target, f"{self.stage}/{name}")
 
     def file(self, content: str, target: str) -> None:
         """A read-only file of ours."""
         name = f"f{len(self.files)}"
         self.files[name] = content
-        self.arguments += ["--ro-bind", f"{STAGE}/{name}", target]
+        self.show("bind", target, f"{self.stage}/{name}")
 
     def scratch(
         self, target: str, size: int, inodes: int, mode: int, host: Path | None = None, sized: bool = True
@@ -73,22 +90,20 @@ class Layout:
             {"name": name, "bytes": size, "inodes": inodes, "mode": mode, "sized": sized,
              "host": None if host is None else os.path.realpath(host)}
         )  # fmt: skip
-        self.arguments += ["--bind", f"{STAGE}/{name}", target]
+        self.show("write", target, f"{self.stage}/{name}")
 
 
-def lay_out(spec: SandboxSpec) -> Layout:
+def lay_out(spec: SandboxSpec, stage: str = STAGE, uid: int = UID) -> Layout:
     """The layout of a spec; ValueError for a spec that contradicts itself."""
     if not spec.arguments:
         raise ValueError("a sandbox needs a command")
-    layout = Layout()
-    layout.arguments += [
-        "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session",
-        "--cap-drop", "ALL", "--uid", str(UID), "--gid", str(GID), "--hostname", HOST_NAME, "--clearenv",
-    ]  # fmt: skip
-    for name, value in spec.environment.items():
+    for name in spec.environment:
         if not name or "=" in name:
             raise ValueError(f"{name!r} cannot be the name of a variable")
-        layout.arguments += ["--setenv", name, value]
+    texts = (*spec.arguments, *spec.environment, *spec.environment.values(), spec.directory)
+    if any("\0" in text for text in texts):
+        raise ValueError("an argument or a variable holds a zero byte")
+    layout = Layout(stage, uid)
     targets = [_clean(mount.target) for mount in spec.mounts] + [_clean(out.target) for out in spec.outputs]
     if len(set(targets)) < len(targets):
         raise ValueError("two mounts or outputs have the same target")
@@ -100,13 +115,30 @@ def lay_out(spec: SandboxSpec) -> Layout:
     for prefix in _outermost(spec.root.prefixes if spec.root.image is None else ()):
         layout.bind(prefix, str(prefix))  # after /tmp, which may hold them
     _granted(layout, spec)
+    if any("\0" in view.target for view in layout.views):
+        raise ValueError("a target holds a zero byte")
+    return layout
+
+
+_WORDS = {"bind": "--ro-bind", "write": "--bind", "link": "--symlink", "directory": "--dir", "proc": "--proc",
+          "dev": "--dev"}  # fmt: skip
+
+
+def bubblewrap_arguments(layout: Layout, spec: SandboxSpec) -> list[str]:
+    """What bubblewrap is told, without the command."""
+    arguments = [
+        "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session",
+        "--cap-drop", "ALL", "--uid", str(layout.uid), "--gid", str(layout.uid), "--hostname", HOST_NAME,
+        "--clearenv",
+    ]  # fmt: skip
+    for name, value in spec.environment.items():
+        arguments += ["--setenv", name, value]
+    for view in layout.views:
+        arguments += [_WORDS[view.kind], *([view.source] if view.source else []), view.target]
     # /proc too: the kernel lets the owner of a namespace write some of /proc/sys
     for place in ("/proc", "/dev", "/"):
-        layout.arguments += ["--remount-ro", place]
-    layout.arguments += ["--chdir", spec.directory]
-    if any("\0" in argument for argument in (*layout.arguments, *spec.arguments)):
-        raise ValueError("an argument or a variable holds a zero byte")
-    return layout
+        arguments += ["--remount-ro", place]
+    return [*arguments, "--chdir", spec.directory]
 
 
 def _clean(target: str) -> str:
@@ -117,21 +149,21 @@ def _clean(target: str) -> str:
 
 
 def _host_root(layout: Layout) -> None:
-    layout.arguments += ["--ro-bind", "/usr", "/usr"]
+    layout.show("bind", "/usr", "/usr")
     for name in _MERGED:
         path = Path("/", name)
         if path.is_symlink():
-            layout.arguments += ["--symlink", str(path.readlink()), str(path)]
+            layout.show("link", str(path), str(path.readlink()))
         elif path.is_dir():
-            layout.arguments += ["--ro-bind", str(path), str(path)]
+            layout.show("bind", str(path), str(path))
     for name, content in _ETC.items():
-        layout.file(content, f"/etc/{name}")
+        layout.file(content.format(uid=layout.uid), f"/etc/{name}")
     for name in _HOST_ETC:
         if Path("/etc", name).exists():
             layout.bind(Path("/etc", name), f"/etc/{name}")
     for directory in ("/run", "/sys", "/var"):
-        layout.arguments += ["--dir", directory]
-    layout.arguments += ["--symlink", "/tmp", "/var/tmp"]  # noqa: S108
+        layout.show("directory", directory)
+    layout.show("link", "/var/tmp", "/tmp")  # noqa: S108
 
 
 def _outermost(prefixes: tuple[Path, ...]) -> Iterator[Path]:
@@ -148,11 +180,11 @@ def _outermost(prefixes: tuple[Path, ...]) -> Iterator[Path]:
 def _image_root(layout: Layout, image: Path, targets: list[str]) -> None:
     """An image as `/`. Directories on the way to a mount point that the image lacks are taken apart and put
     together again entry by entry, so that nothing is ever written into the image."""
-    etc = {f"/etc/{name}": content for name, content in _ETC.items()}
+    etc = {f"/etc/{name}": content.format(uid=layout.uid) for name, content in _ETC.items()}
     for name in ("passwd", "group"):
         own = _text(image / "etc" / name)
         if own:
-            etc[f"/etc/{name}"] = own.rstrip("\n") + "\n" + _ETC[name]
+            etc[f"/etc/{name}"] = own.rstrip("\n") + "\n" + etc[f"/etc/{name}"]
     if (image / "etc/nsswitch.conf").exists():
         del etc["/etc/nsswitch.conf"]
     split = {"/"}
@@ -163,7 +195,7 @@ def _image_root(layout: Layout, image: Path, targets: list[str]) -> None:
     layout.binds["image"] = os.path.realpath(image)
     _take_apart(layout, image, "/", split, {*targets, *etc, *_OWN})
     for directory in ("/run", "/sys"):
-        layout.arguments += ["--dir", directory]
+        layout.show("directory", directory)
     for target, content in etc.items():
         layout.file(content, target)
 
@@ -172,14 +204,14 @@ def _take_apart(layout: Layout, image: Path, directory: str, split: set[str], ta
     for entry in sorted(os.scandir(str(image) + directory), key=lambda entry: entry.name):
         path = f"{directory.rstrip('/')}/{entry.name}"
         if path in split and entry.is_dir(follow_symlinks=False):
-            layout.arguments += ["--dir", path]
+            layout.show("directory", path)
             _take_apart(layout, image, path, split, taken)
         elif path in taken or path in split:
             continue
         elif entry.is_symlink():
-            layout.arguments += ["--symlink", str(Path(entry.path).readlink()), path]
+            layout.show("link", path, str(Path(entry.path).readlink()))
         elif entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False):
-            layout.arguments += ["--ro-bind", f"{STAGE}/image{path}", path]
+            layout.show("bind", path, f"{layout.stage}/image{path}")
 
 
 def _exists_plainly(image: Path, target: str) -> bool:
@@ -195,10 +227,11 @@ def _text(path: Path) -> str:
 
 
 def _kernel_views(layout: Layout, spec: SandboxSpec) -> None:
-    layout.arguments += ["--proc", "/proc", "--dev", "/dev"]
+    layout.show("proc", "/proc")
+    layout.show("dev", "/dev")
     for name in _KERNEL_FILES:
         if Path("/proc", name).exists():
-            layout.arguments += ["--ro-bind", "/dev/null", f"/proc/{name}"]
+            layout.show("bind", f"/proc/{name}", "/dev/null")
     inodes = max(1024, spec.limits.tmp_bytes // _INODE_BYTES)
     for target in ("/dev/shm", "/tmp"):  # noqa: S108
         layout.scratch(target, spec.limits.tmp_bytes, inodes, 0o1777)

@@ -187,8 +187,8 @@ class Shepherd:
     # -- watch ---------------------------------------------------------------------------------------------
 
     def watch(self) -> tuple[int, float]:
-        """Looks after the tree until bubblewrap has ended; returns (wait status, CPU seconds)."""
-        handle = os.pidfd_open(self.bwrap)
+        """Looks after the tree until it has ended; returns (exit code, CPU seconds)."""
+        handle = self._end_handle()
         service = self._service_handle()
         poll = select.poll()
         for descriptor in {handle, service, self.log_read, self.control.fileno()} - {-1}:
@@ -204,8 +204,17 @@ class Shepherd:
             if handle in ready:
                 break
             self._tick()
+        return self._ended()
+
+    def _end_handle(self) -> int:
+        """What becomes readable when the tree has ended."""
+        return os.pidfd_open(self.bwrap)
+
+    def _ended(self) -> tuple[int, float]:
+        """(exit code, or 128 + signal; CPU seconds)."""
         _, status, usage = os.wait4(self.bwrap, 0)
-        return status, usage.ru_utime + usage.ru_stime
+        code = os.waitstatus_to_exitcode(status)
+        return 128 - code if code < 0 else code, usage.ru_utime + usage.ru_stime
 
     def _service_handle(self) -> int:
         """Readable when the service's process ends; -1 where it already has (its socket says so too)."""
@@ -330,14 +339,12 @@ class Shepherd:
             self.group.kill()
             time.sleep(0.002)
 
-    def report(self, status: int, cpu_seconds: float) -> dict[str, Any]:
+    def report(self, code: int, cpu_seconds: float) -> dict[str, Any]:
         """The Exit, as JSON; the log and the outputs are complete by then."""
         seconds = time.monotonic() - self.started
         os.set_blocking(self.log_read, True)
         while self._drain():
             pass
-        code = os.waitstatus_to_exitcode(status)
-        code = 128 - code if code < 0 else code
         if self.log_head.startswith(_NOT_FOUND.encode()) and code == 1:
             code = 127
         if self.forced and code == 0:
@@ -376,19 +383,19 @@ def _limit(which: int, soft: int, hard: int) -> None:
     resource.setrlimit(which, (soft, hard))
 
 
-def main() -> None:
+def main(kind: type[Shepherd] = Shepherd) -> None:
     """Reads the plan and lives one sandbox's life."""
     plan = json.load(sys.stdin)
     control = socket.socket(fileno=plan["control"])
     events = socket.socket(fileno=plan["events"])
-    shepherd = Shepherd(plan, control, events)
+    shepherd = kind(plan, control, events)
     linux.adopt_orphans()
     try:
         shepherd.start()
         events.send(json.dumps({"started": shepherd.init}).encode())
-        status, cpu_seconds = shepherd.watch()
+        code, cpu_seconds = shepherd.watch()
         shepherd.finish()
-        answer: dict[str, Any] = {"exit": shepherd.report(status, cpu_seconds)}
+        answer: dict[str, Any] = {"exit": shepherd.report(code, cpu_seconds)}
     except Exception as error:
         shepherd.finish()
         answer = {"failed": f"{type(error).__name__}: {error}"}
