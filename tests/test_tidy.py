@@ -21,10 +21,21 @@ FORBIDDEN = {
     "ledger": {"wire", "access", "operations", "jobs", "backends", "disclosure", "analysis"},
     "analysis": {"wire", "access", "operations", "state", "ledger", "jobs", "backends", "disclosure"},
     "disclosure": {"wire", "access", "operations", "state", "ledger", "jobs", "backends", "analysis"},
+    "synthesis": {
+        "wire",
+        "access",
+        "operations",
+        "state",
+        "ledger",
+        "jobs",
+        "backends",
+        "analysis",
+        "disclosure",
+    },
     "jobs": {"wire", "access", "operations"},
     "backends": {"wire", "access", "operations", "state", "ledger", "jobs", "disclosure"},
 }
-PURE = ("analysis", "disclosure")
+PURE = ("analysis", "disclosure", "synthesis")
 IMPURE_MODULES = {"os", "time", "socket", "subprocess", "datetime", "random", "secrets", "pathlib", "sqlite3"}
 CONCRETE = {
     "passbox.backends.engines.sail",

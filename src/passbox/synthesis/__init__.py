@@ -1,0 +1,11 @@
+"""Synthetic data under differential privacy: a table in, a table of the same schema out.
+
+Pure: no files, no database, no clock; randomness is an argument. `synthesize` is the door, `request` says
+what can be asked; `docs/explanation/synthetic-data.md` says how it works and what is claimed.
+"""
+
+from passbox.synthesis.noise import Source, seeded
+from passbox.synthesis.request import Column, Dependency, Person, Request
+from passbox.synthesis.synthesize import Synthetic, synthesize
+
+__all__ = ["Column", "Dependency", "Person", "Request", "Source", "Synthetic", "seeded", "synthesize"]

@@ -1,0 +1,110 @@
+"""The values that a column can take, as codes: labels, or cells of an interval. Public once made.
+
+A domain is declared by the request or discovered under the budget (`discovery`); from then on nothing
+outside it is counted, and nothing outside it is ever made. The last code is null, the one before it, for
+labels, the rest.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from passbox.synthesis.encoding import Array, Numbers, numbers, restored
+from passbox.synthesis.measurement import smallest
+
+
+@dataclass(frozen=True)
+class Labels:
+    """values: what each code stands for; rest: what stands for all others, None for nothing."""
+
+    values: pa.Array
+    rest: Any = None
+
+    @property
+    def size(self) -> int:
+        """The number of codes: values, rest and null."""
+        return len(self.values) + 2
+
+    def encode(self, column: pa.ChunkedArray) -> Array:
+        """The code of each row."""
+        known = len(self.values)
+        found: list[Array] = []
+        for chunk in column.chunks:
+            plain = pc.dictionary_decode(chunk) if pa.types.is_dictionary(chunk.type) else chunk
+            code = pc.index_in(plain, value_set=self.values).fill_null(known)
+            code = pc.if_else(pc.is_null(plain), pa.scalar(known + 1, pa.int32()), code)
+            found.append(smallest(np.asarray(code), self.size))
+        return np.concatenate(found) if found else np.zeros(0, np.uint8)
+
+    def decode(self, codes: Array, generator: np.random.Generator) -> pa.Array:  # noqa: ARG002
+        """The values of codes. The rest, where it has no name, has no code either (see `possible`)."""
+        rest = pa.array([self.rest], self.values.type)
+        every = pa.concat_arrays([self.values, rest, pa.nulls(1, self.values.type)])
+        return every.take(pa.array(codes.astype(np.int64)))
+
+    def possible(self, nullable: bool) -> Array:
+        """Which codes may be made."""
+        allowed = np.ones(self.size, dtype=bool)
+        allowed[-2] = self.rest is not None
+        allowed[-1] = nullable
+        return allowed
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cell i holds the numbers edges[i] … edges[i+1], the upper one aside; `step`: the distance of
+    values, 0: none.
+    """
+
+    kind: pa.DataType
+    edges: Array
+    step: int | float
+
+    @property
+    def size(self) -> int:
+        """The number of codes: cells and null."""
+        return len(self.edges)
+
+    def encode(self, column: pa.ChunkedArray) -> Array:
+        """The cell of each row; numbers beyond the edges are in the first or last."""
+        found = []
+        for chunk in column.chunks:
+            given = numbers(chunk)
+            cell = np.searchsorted(self.edges[1:-1], given.values, side="right")
+            if given.nulls is not None:
+                cell[given.nulls] = self.size - 1
+            found.append(smallest(cell, self.size))
+        return np.concatenate(found) if found else np.zeros(0, np.uint8)
+
+    def decode(self, codes: Array, generator: np.random.Generator) -> pa.Array:
+        """A value of each cell, uniform among its steps."""
+        nulls = codes == self.size - 1
+        cell = np.where(nulls, 0, codes)
+        low, width = self.edges[cell], self.edges[cell + 1] - self.edges[cell]
+        share = generator.random(len(codes))
+        if self.step:
+            steps = np.maximum(np.rint(width / self.step), 1.0)
+            inside = np.minimum(np.floor(share * steps), steps - 1)
+            values = low + (inside.astype(low.dtype) * self.step)
+        else:
+            values = low + share * width
+        if self.edges.dtype == np.float64 and self.step:
+            values = np.round(values, max(0, int(np.ceil(-np.log10(self.step))) + 1))
+        return restored(Numbers(values, nulls if nulls.any() else None), self.kind)
+
+    def possible(self, nullable: bool) -> Array:
+        """Which codes may be made."""
+        allowed = np.ones(self.size, dtype=bool)
+        allowed[-1] = nullable
+        return allowed
+
+
+Domain = Labels | Cells
+
+
+def merged(cells: Cells, starts: Array) -> Cells:
+    """Coarser cells, each of which starts at one of these."""
+    return Cells(cells.kind, cells.edges[[*starts, len(cells.edges) - 1]], cells.step)
