@@ -4,31 +4,32 @@
 |---|---|
 | is named by no policy | nothing; without a policy nobody is given anything, the algorithm's owner included |
 | has no ML configuration | nothing |
-| is named by a policy that asks for ERROR_SUMMARY or a redaction | nothing, whatever other policies say: a redaction is never ignored, and this version has none |
+| is named by a policy that asks for a redaction | what it is given at all, with the redactions of all policies that name it applied |
+| is named by a policy whose redaction cannot be done | nothing, whatever other policies say |
+| is named by a policy with logType ERROR_SUMMARY | the summary of the log's errors and no line as such, whatever other policies say |
 | is named by a policy whose filterPattern is no RE2 expression | nothing by that policy |
 | otherwise | every line in which a filterPattern of a policy that names it is found, in order; all lines of a policy without one |
 
-A pattern is searched for in each line by itself; anchors are the line's. An empty pattern is no filter, as it
-is in AWS's console. Pure: knows text, not where it goes.
+A pattern is searched for in each line by itself, before anything is redacted; anchors are the line's. An
+empty pattern is no filter, as it is in AWS's console. With ERROR_SUMMARY a pattern says which error messages
+may stand in the summary. Pure: knows text, not where it goes.
 """  # noqa: E501  a table
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from passbox.disclosure import summary
 from passbox.disclosure.outcome import NO_CONFIGURATION, SUCCEEDED, Outcome, refused
 from passbox.disclosure.patterns import BadPattern, compile_pattern, lines
+from passbox.disclosure.redaction import CannotRedact, Redaction
 
 Policy = Mapping[str, Any]
 
 NO_POLICY = "No containerLogs policy of the algorithm association names this account."
-NO_ERROR_SUMMARY = (
-    "A containerLogs policy asks for ERROR_SUMMARY, which is not available in this version; nothing was "
-    "published."
-)
 NO_REDACTION = (
-    "A containerLogs policy asks for redaction, which is not available in this version; nothing was "
-    "published."
+    "The redaction that a containerLogs policy asks for cannot be done: {why}. Nothing was published; the "
+    "algorithm's owner can associate it again with another logRedactionConfiguration."
 )
 BAD_PATTERN = (
     "The filterPattern of the containerLogs policy is not a regular expression (RE2 syntax); nothing was "
@@ -39,6 +40,7 @@ SOME_BAD_PATTERN = (
     "policy allows was not published."
 )
 NOTHING_MATCHED = "No line of the log matches the filterPattern."
+NO_ERROR = "The log shows no error to summarise; the policy gives error summaries only."
 EMPTY = "The container wrote no log."
 
 
@@ -50,47 +52,75 @@ class LogRelease:
     text: str = ""
 
 
-class _Filter:
-    """What the policies that name one account let through together."""
+class Rules:
+    """What several policies, all of which name one account, let through to it together.
+
+    Made without a check that it can be done: ask `obstacle` first.
+    """
 
     def __init__(self, policies: Iterable[Policy]) -> None:
-        self.everything = False
-        self.patterns: list[Any] = []
+        self._everything = False
+        self._patterns: list[Any] = []
+        self.redactions: list[Mapping[str, Any]] = []
+        self.summarises = False
         self.bad = 0
+        self.named = False
         for policy in policies:
+            self.named = True
+            self.summarises |= policy.get("logType", "ALL") != "ALL"
+            if redaction := policy.get("logRedactionConfiguration"):
+                self.redactions.append(redaction)
             pattern = policy.get("filterPattern", "")
             if not pattern:
-                self.everything = True
+                self._everything = True
                 continue
             try:
-                self.patterns.append(compile_pattern(pattern))
+                self._patterns.append(compile_pattern(pattern))
             except BadPattern:
                 self.bad += 1
 
-    @property
-    def usable(self) -> bool:
-        return self.everything or bool(self.patterns)
+    @classmethod
+    def of(cls, policies: Sequence[Policy], account: str) -> "Rules":
+        """Those of the policies that name the account."""
+        return cls(policy for policy in policies if account in policy["allowedAccountIds"])
+
+    def obstacle(self) -> str | None:
+        """Why nothing at all can be given by these policies, or None."""
+        if not self.named:
+            return NO_POLICY
+        if not (self._everything or self._patterns):
+            return BAD_PATTERN
+        try:
+            Redaction(self.redactions)
+        except CannotRedact as error:
+            return NO_REDACTION.format(why=error)
+        return None
+
+    def given(self, text_lines: Sequence[str]) -> list[str]:
+        """What is let through of a text; CannotRedact where that cannot be found out."""
+        return common(text_lines, [self])
+
+    def nothing(self) -> str:
+        """What it means that a text has nothing to give."""
+        return NO_ERROR if self.summarises else NOTHING_MATCHED
+
+    def matches(self, line: str) -> bool:
+        """Whether a filterPattern is found in the line."""
+        return any(pattern.search(line) is not None for pattern in self._patterns)
 
     def passes(self, line: str) -> bool:
-        return self.everything or any(pattern.search(line) is not None for pattern in self.patterns)
+        """Whether the line is let through; a summary has no lines, so it holds none of them back."""
+        return self._everything or self.summarises or self.matches(line)
 
 
-def obstacle(policies: Sequence[Policy], account: str) -> str | None:
-    """Why an account is given nothing at all by these policies, or None."""
-    naming = [policy for policy in policies if account in policy["allowedAccountIds"]]
-    if not naming:
-        return NO_POLICY
-    if any(policy.get("logRedactionConfiguration") for policy in naming):
-        return NO_REDACTION
-    if any(policy.get("logType", "ALL") != "ALL" for policy in naming):
-        return NO_ERROR_SUMMARY
-    return None if _Filter(naming).usable else BAD_PATTERN
-
-
-def passing(text_lines: Iterable[str], policies: Sequence[Policy], account: str) -> list[str]:
-    """The lines that the policies let through to an account for which there is no obstacle."""
-    allowed = _Filter(policy for policy in policies if account in policy["allowedAccountIds"])
-    return [line for line in text_lines if allowed.passes(line)]
+def common(text_lines: Sequence[str], all_rules: Sequence[Rules]) -> list[str]:
+    """What every one of several rules, at least one, lets through; CannotRedact as soon as one cannot."""
+    kept = [line for line in text_lines if all(rules.passes(line) for rules in all_rules)]
+    summarising = [rules for rules in all_rules if rules.summarises]
+    if summarising:
+        kept = summary.summarise(kept, lambda line: all(rules.matches(line) for rules in summarising))
+    redactions = [redaction for rules in all_rules for redaction in rules.redactions]
+    return Redaction(redactions).applied(kept)
 
 
 def release(
@@ -102,17 +132,29 @@ def release(
     members:  the accounts to answer for; configured: those of them that have an ML configuration
     """
     split = lines(log)
-    return {account: _for_account(split, policies, account, account in configured) for account in members}
+    done: dict[str, LogRelease] = {}  # accounts under the same policies are given the same
+    released = {}
+    for account in members:
+        naming = [policy for policy in policies if account in policy["allowedAccountIds"]]
+        if naming and account not in configured:
+            released[account] = LogRelease(refused(NO_CONFIGURATION.format(what="logs")))
+            continue
+        key = repr(naming)
+        if key not in done:
+            done[key] = _released(split, Rules(naming))
+        released[account] = done[key]
+    return released
 
 
-def _for_account(split: list[str], policies: Sequence[Policy], account: str, configured: bool) -> LogRelease:
-    reason = obstacle(policies, account)
+def _released(split: list[str], rules: Rules) -> LogRelease:
+    reason = rules.obstacle()
     if reason is not None:
         return LogRelease(refused(reason))
-    if not configured:
-        return LogRelease(refused(NO_CONFIGURATION.format(what="logs")))
-    given = passing(split, policies, account)
-    details = EMPTY if not split else NOTHING_MATCHED if not given else None
-    if any(_Filter([policy]).bad for policy in policies if account in policy["allowedAccountIds"]):
+    try:
+        given = rules.given(split)
+    except CannotRedact as error:
+        return LogRelease(refused(NO_REDACTION.format(why=error)))
+    details = EMPTY if not split else rules.nothing() if not given else None
+    if rules.bad:
         details = SOME_BAD_PATTERN
     return LogRelease(Outcome(SUCCEEDED, details), "".join(f"{line}\n" for line in given))

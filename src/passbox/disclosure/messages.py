@@ -1,16 +1,18 @@
 """What a container's own words on its failure may tell the members of a room.
 
 A failure file is written by a process that has read everybody's data, and `statusDetails.message` is one
-field that every member reads. So a line of it is released only where every member would be given that line
-in its log by the association's `containerLogs`: named by a policy, no redaction or summary asked for, the
-filterPattern found in it. Otherwise the words are kept back. AWS publishes the first 1,024 characters to
-everybody; who wants that here names every member in a policy without a pattern. Pure.
+field that every member reads. So of it is told only what the association's `containerLogs` let through to
+each and every member, with all of their redactions, and as a summary where one of them is given summaries.
+Where a member may read nothing, or a redaction cannot be done, the words are kept back. AWS publishes the
+first 1,024 characters to everybody; who wants that here names every member in a policy without a pattern.
+Pure.
 """
 
 from collections.abc import Sequence
 
-from passbox.disclosure.logs import Policy, obstacle, passing
-from passbox.disclosure.patterns import lines
+from passbox.disclosure.logs import Policy, Rules, common
+from passbox.disclosure.patterns import lines, readable
+from passbox.disclosure.redaction import CannotRedact
 
 LONGEST = 1024
 WITHHELD = (
@@ -21,20 +23,21 @@ WITHHELD = (
 
 def failure_text(file: bytes) -> str:
     """The first 1,024 characters of a failure file, without signs that control a terminal."""
-    text = file.decode("utf-8", "replace")[:LONGEST]
-    return "".join(
-        sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}" for sign in text
-    )
+    return readable(file.decode("utf-8", "replace"))[:LONGEST]
 
 
 def released_failure(text: str, policies: Sequence[Policy], members: Sequence[str]) -> str | None:
-    """The lines of a failure's text that every member may read; None where there are none."""
-    if not members or any(obstacle(policies, account) is not None for account in members):
+    """What every member may read of a failure's text, at most LONGEST characters, or None."""
+    if not members:
         return None
-    left = lines(text.encode())
-    for account in members:
-        left = passing(left, policies, account)
-    return "\n".join(left).strip() or None
+    together = [Rules.of(policies, account) for account in members]
+    if any(rules.obstacle() is not None for rules in together):
+        return None
+    try:
+        left = common(lines(text.encode()), together)
+    except CannotRedact:
+        return None
+    return "\n".join(left).strip()[:LONGEST] or None
 
 
 def failure_message(status: int, text: str, policies: Sequence[Policy], members: Sequence[str]) -> str:

@@ -1,10 +1,23 @@
-"""Regular expressions that members write, matched in linear time. Knows RE2, not what they guard."""
+"""Regular expressions that members write, matched in linear time, and the lines they are matched against.
 
+Knows RE2 and text, not what they guard.
+"""
+
+import re
 from typing import Any
 
 import re2
 
 _MEMORY = 8 << 20
+# What a terminal obeys instead of showing it: colours, titles, movements.
+_ESCAPES = re.compile(
+    "\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b\n]*(?:\x07|\x1b\\\\)?"
+    "|[PX^_][^\x1b\n]*(?:\x1b\\\\)?|[ -/]*[0-~])"
+    "|\x9b[0-?]*[ -/]*[@-~]"
+)
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+# Signs that are not seen, and so hide words from whoever looks for them, or turn their order round.
+_UNSEEN = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
 
 
 class BadPattern(ValueError):
@@ -22,13 +35,18 @@ def compile_pattern(text: str) -> Any:
         raise BadPattern(str(error)) from error
 
 
+def readable(text: str) -> str:
+    """Text that shows what it holds: without escape sequences and unseen signs; other controls but tab, line
+    feed and carriage return become U+FFFD."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", _UNSEEN.sub("", _ESCAPES.sub("", text)))
+
+
 def lines(log: bytes) -> list[str]:
-    """The lines of what a program wrote, without their ends; what is not UTF-8 is replaced.
+    """The lines of what a program wrote, made `readable`, without their ends; what is not UTF-8 is replaced.
 
     Only `\\n` and `\\r\\n` end a line: what a program redraws with `\\r` stays one line.
     """
-    text = log.decode("utf-8", "replace")
-    found = [line.removesuffix("\r") for line in text.split("\n")]
+    found = [line.removesuffix("\r") for line in readable(log.decode("utf-8", "replace")).split("\n")]
     if found and not found[-1]:
         found.pop()
     return found
