@@ -1,12 +1,16 @@
 """What may leave of a container's words: the tables in `disclosure/`, and what no table says well."""
 
+import math
 import re
+import statistics
 import time
+from fractions import Fraction
 
 import pytest
 
 from lib.disclosure import TABLES, rows
 from passbox.disclosure import logs, messages, metrics, sizes
+from passbox.synthesis import noise
 
 CONFIGURED = ("A", "B", "C")
 ENTITIES = {
@@ -67,12 +71,16 @@ def test_failure_messages(policy, shown):
         assert message.split("\n") == shown.split("; ")
 
 
-@pytest.mark.parametrize(("noise", "regex", "account", "status", "values", "why"), rows("metrics.md"))
-def test_metrics(noise, regex, account, status, values, why):
+def one_more(values, _variance):
+    return [value + 1 for value in values]
+
+
+@pytest.mark.parametrize(("level", "regex", "account", "status", "values", "why"), rows("metrics.md"))
+def test_metrics(level, regex, account, status, values, why):
     definitions = [{"name": "loss", "regex": regex}]
-    level = None if noise == "unset" else noise
+    level = None if level == "unset" else level
     log = log_of("metrics.md").encode()
-    given = metrics.release(log, definitions, level, ["A", "B", "D"], CONFIGURED)[account]
+    given = metrics.release(log, definitions, level, ["A", "B", "D"], CONFIGURED, one_more)[account]
     assert [metric.value for metric in given.metrics] == [float(value) for value in values.split()]
     assert given.outcome.status == f"PUBLISH_{status}"
     assert why in (given.outcome.details or "")
@@ -149,7 +157,7 @@ def test_a_failure_without_a_file():
 
 
 def test_an_algorithm_without_metrics_says_nothing():
-    assert metrics.release(b"loss=1\n", [], "NONE", ["A"], CONFIGURED) == {}
+    assert metrics.release(b"loss=1\n", [], "NONE", ["A"], CONFIGURED, one_more) == {}
 
 
 def test_metrics_are_in_the_order_of_the_log():
@@ -165,16 +173,89 @@ def test_metrics_are_in_the_order_of_the_log():
 
 def test_a_bad_definition_does_not_hide_the_others():
     definitions = [{"name": "bad", "regex": "("}, {"name": "good", "regex": "x=(.+)"}]
-    given = metrics.release(b"x=1\n", definitions, "NONE", ["A"], CONFIGURED)["A"]
+    given = metrics.release(b"x=1\n", definitions, "NONE", ["A"], CONFIGURED, one_more)["A"]
     assert [metric.name for metric in given.metrics] == ["good"]
     assert "of bad is not" in given.outcome.details
 
 
 def test_a_flood_of_values_is_cut():
     definitions = [{"name": "x", "regex": "x=(.+)"}]
-    given = metrics.release(b"x=1\n" * 20_000, definitions, "NONE", ["A"], CONFIGURED)["A"]
+    given = metrics.release(b"x=1\n" * 20_000, definitions, "NONE", ["A"], CONFIGURED, one_more)["A"]
     assert len(given.metrics) == metrics.MOST_VALUES
     assert given.outcome.details == metrics.CUT
+
+
+def exact(values, name="loss"):
+    return [metrics.Metric(name, value, line) for line, value in enumerate(values, 1)]
+
+
+SOURCE = noise.seeded(1)
+
+
+def really(values, variance):
+    return noise.add(values, variance, SOURCE)[0].tolist()
+
+
+@pytest.mark.parametrize(("level", "deviation"), [("LOW", 0.01), ("MEDIUM", 0.05), ("HIGH", 0.2)])
+@pytest.mark.parametrize("value", [0.75, -96.0, 3e-7])
+def test_the_noise_is_as_large_as_documented(level, deviation, value):
+    told = [
+        metric.value
+        for name in range(4000)
+        for metric in metrics.noised(exact([value], str(name)), metrics.SHARES[level], really)
+    ]
+    expected = deviation * metrics.magnitude([value])
+    assert statistics.stdev(told) == pytest.approx(expected, rel=0.1)
+    assert statistics.mean(told) == pytest.approx(value, abs=expected / 10)
+
+
+def test_a_longer_series_tells_no_more():
+    means = [
+        statistics.mean(m.value for m in metrics.noised(exact([1.0] * 400), Fraction(1, 20), really))
+        for _ in range(400)
+    ]
+    assert statistics.stdev(means) == pytest.approx(0.05, rel=0.2)
+
+
+def test_of_a_long_series_some_are_told_the_last_among_them():
+    kept = metrics.noised(exact(range(1, 1001)), Fraction(1, 100), lambda values, _variance: values)
+    assert len(kept) == metrics.MOST_NOISY
+    assert kept[-1].value == 1000
+    assert [metric.value for metric in kept[:2]] == [40, 80]
+    assert all(metric.line is None for metric in kept)
+
+
+def test_noisy_numbers_hold_no_digits_below_the_step():
+    told = metrics.noised(exact([1 / 3, 2 / 7]), Fraction(1, 100), really)
+    assert all((metric.value / (0.5 / metrics.STEPS)).is_integer() for metric in told)
+
+
+@pytest.mark.parametrize(
+    ("values", "size"),
+    [
+        ([0.0], 1.0),
+        ([1.0], 1.0),
+        ([-1.5], 2.0),
+        ([0.3, 0.1], 0.5),
+        ([1e300], 2.0**997),
+        ([5e-324], 2.0**-1000),
+    ],
+)
+def test_magnitudes(values, size):
+    assert metrics.magnitude(values) == size
+    told = metrics.noised(exact(values), Fraction(1, 5), lambda counts, _variance: counts)
+    assert [metric.value for metric in told] == pytest.approx(values, abs=size / metrics.STEPS)
+
+
+def test_noise_upon_the_largest_numbers_is_a_number():
+    told = metrics.noised(exact([1.7e308, -1.7e308]), Fraction(1, 5), really)
+    assert all(math.isfinite(metric.value) for metric in told)
+
+
+def test_every_member_is_given_the_same_noise():
+    definitions = [{"name": "x", "regex": "x=(.+)"}]
+    given = metrics.release(b"x=1\n" * 9, definitions, "HIGH", ["A", "B"], CONFIGURED, really)
+    assert given["A"].metrics == given["B"].metrics != ()
 
 
 # -- sizes ---------------------------------------------------------------------------------------------------

@@ -3,7 +3,10 @@
 What comes out is the outcome that the spine stores: plain JSON, paths relative to the job's directory.
 """
 
+import os
+from collections.abc import Sequence
 from dataclasses import asdict, replace
+from fractions import Fraction
 from typing import Any
 
 import orjson
@@ -13,6 +16,7 @@ from passbox.jobs.kind import Output, Result, Workspace
 from passbox.state import resources
 from passbox.state.database import Transaction
 from passbox.state.resources import Resource
+from passbox.synthesis import noise
 
 GROUP = "aws/cleanroomsml"
 
@@ -85,10 +89,15 @@ def _words(
         published[account]["logs"] = given.outcome.stored()
         if given.text:
             publish(account, "log", given.text.encode())
-    released = metrics.release(log, output.metrics, output.noise, members, configured)
+    released = metrics.release(log, output.metrics, output.noise, members, configured, _noisy)
     for account, measured in released.items():
         published[account]["metrics"] = measured.outcome.stored()
         if measured.metrics:
-            rows = b"".join(orjson.dumps(asdict(metric)) + b"\n" for metric in measured.metrics)
+            rows = b"".join(orjson.dumps(metric.stored()) + b"\n" for metric in measured.metrics)
             publish(account, "metrics.jsonl", rows)
     return published, texts
+
+
+def _noisy(values: Sequence[int], variance: Fraction) -> list[int]:
+    added, _ = noise.add(values, variance, noise.Source(os.urandom, private=True))
+    return [int(value) for value in added]
