@@ -260,3 +260,17 @@ def test_a_refused_preview_points_at_the_text(shop: Shop, tmp_path: Path) -> Non
     assert "custom.disallowedOutputColumns" in told
     pointed, caret = [line for line in told.splitlines() if line.startswith("  ")]
     assert pointed[caret.index("^") :].startswith("ssn")
+
+
+def test_explain_says_why(shop: Shop) -> None:
+    model = shop.model(shop.visits, "fails")["trainedModelArn"]
+    work(shop.room)
+    told = shop.run("explain", model, party="runner", group="job")
+    assert "CREATE_FAILED, AlgorithmError" in told
+    assert f"algorithm owner {shop.account('vendor')}" in told
+    assert "It failed, as its name says." in told
+    asked = ("explain", model, "--membership", shop.memberships["owner"])
+    assert shop.json(*asked, group="job")["explanation"]["statusCode"] == "AlgorithmError"
+    assert "did not fail" in shop.run("explain", shop.visits, party="runner", group="job")
+    assert "was not found" in shop.fails("explain", model, group="job")
+    assert "--membership" in shop.fails("explain", "not-an-arn", group="job", status=2)

@@ -258,7 +258,7 @@ def test_every_command_and_setting_has_a_heading() -> None:
         # a client of the room has an endpoint where a command of the operator has a home
         common = (
             {"--endpoint", "--region"}
-            if path.startswith(("passbox payer ", "passbox query "))
+            if path.startswith(("passbox payer ", "passbox query ", "passbox job explain"))
             else {"--home"}
         )
         assert names >= {*common, "--json"}, path

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from passbox.ledger import payers, prices
+from passbox.operations.failure import FAILURES
 
 DOCS = Path(__file__).parent.parent / "docs"
 START, END = "<!-- the decision table -->\n", "<!-- the end of the table -->"
@@ -31,6 +32,21 @@ def test_who_pays_shows_the_public_prices() -> None:
         assert f"${dollars:.2f}" in row
         assert measure.unit in row
         assert f"{measure.per:,}" in row or measure.priced in row
+
+
+def test_failures_shows_every_code() -> None:
+    path = DOCS / "reference" / "failures.md"
+    before, _, rest = path.read_text().partition("| code |")
+    _, _, after = rest.partition("\n\n")
+    head = "| code | what happened | who can change it | by | what to do |\n|---|---|---|---|---|\n"
+    rows = [
+        f"| `{code}` | {one.what} | {one.decider.lower().replace('_', ' ')} | {one.setting} | {one.change} |"
+        for code, one in FAILURES.items()
+    ]
+    whole = before + head + "\n".join(rows) + "\n\n" + after
+    if os.environ.get("PASSBOX_REWRITE_GOLDEN"):
+        path.write_text(whole)
+    assert path.read_text() == whole
 
 
 def test_every_picture_and_link_of_the_documents_leads_somewhere() -> None:

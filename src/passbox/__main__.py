@@ -220,7 +220,7 @@ def image_list(home: Path, as_json: bool) -> None:
 
 @cli.group()
 def job() -> None:
-    """The work of this room."""
+    """The work of this room: for its operator, and `explain` for its members."""
 
 
 @job.command("list")
@@ -447,6 +447,7 @@ def demo(home: Path | None, as_json: bool) -> None:
 
 cli.add_command(client.payer)
 cli.add_command(client.query)
+job.add_command(client.explain)
 
 
 def _database(home: Path) -> Any:

@@ -1,4 +1,4 @@
-"""`passbox payer` and `passbox query`: what those who pay may see and set, and what a query would do.
+"""`passbox payer`, `passbox query`, `passbox job explain`: what members of a room may see and set.
 
 A client of the wire like any other: botocore, the service model of `passbox`, and credentials from where AWS
 clients find theirs. Knows nothing of the house behind it.
@@ -320,6 +320,64 @@ def cap_delete(client: Any, membership: str, cost_type: str, period: str, as_jso
         print_json({"costType": cost_type, "period": period, "deleted": True})
         return
     click.echo(f"The cap {cost_type}/{period} is lifted.")
+
+
+def _owner(membership: str | None, identifier: str) -> str:
+    """The membership that asks: the one given, else the one in the job's ARN, which submitted it."""
+    within = re.search("membership/([0-9a-f-]{36})/", identifier)
+    if membership is None and within is None:
+        raise click.UsageError("--membership is missing: only an ARN says which membership submitted it.")
+    return membership or str(within and within[1])
+
+
+@click.command("explain")
+@click.argument("identifier", metavar="ARN")
+@click.option("--membership", metavar="ID", help="Your membership. Default: the one that submitted the job.")
+@click.option("--version", metavar="ID", help="The version of a trained model. Default: the latest.")
+@click.option("--export", metavar="NAME", help="An export of the trained model ARN, by its name.")
+@_client
+def explain(
+    client: Any,
+    identifier: str,
+    membership: str | None,
+    version: str | None,
+    export: str | None,
+    as_json: bool,
+) -> None:
+    """Say why a job failed, whose setting decides it, and what to change.
+
+    ARN is that of an ML input channel, a trained model or an inference job, or the identifier of a protected
+    query.
+    """
+    more = {"versionIdentifier": version, "exportName": export}
+    found = _plain(
+        client.explain_job(
+            membershipIdentifier=_owner(membership, identifier),
+            jobIdentifier=identifier,
+            **{name: value for name, value in more.items() if value is not None},
+        )
+    )
+    if as_json:
+        print_json(found)
+        return
+    why = found.get("explanation")
+    if why is None:
+        click.echo(found["summary"])
+        return
+    by = why["decider"].lower().replace("_", " ")
+    told = {
+        "status": f"{found['status']}, {why['statusCode']}",
+        "stage": why.get("stage", "").lower(),
+        "what happened": why["whatHappened"],
+        "message": why.get("message", ""),
+        "who decides": f"{by} {why['deciderAccountId']}" if "deciderAccountId" in why else by,
+        "by": why["setting"],
+        "what to do": why["nextStep"],
+        "charged": "yes, since some results were delivered" if why.get("charged") else "",
+    }
+    for name, text in told.items():
+        if text:
+            click.echo(f"{name + ':':<15}{text}")
 
 
 @click.group()

@@ -103,7 +103,7 @@ _CLEANROOMSML = {
 
 _PASSBOX = {
     _ACCOUNT: "GetStatement ListCharges ListRates",
-    _OWN: "DeleteSpendCap ListSpendCaps",
+    _OWN: "DeleteSpendCap ExplainJob ListSpendCaps",
     _ACTIVE: "PutSpendCap",
     _RUNNER: "EstimateCost PreviewQuery",
 }

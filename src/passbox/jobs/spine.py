@@ -80,7 +80,7 @@ def abandon(database: Database, tools: Tools, job: Job, status: str, code: str, 
         if resource.status == own.called_off:
             resource = resources.change(tx, resource, status=own.ending)
         details = {"statusCode": code, "message": message}
-        resources.change(tx, resource, status=status, body={"statusDetails": details})
+        resources.change(tx, resource, status=status, body={"statusDetails": details, "failedAt": job.step})
         jobs.end(tx, job)
     with contextlib.suppress(OSError):  # swept when the next worker starts
         clear(tools, job)
@@ -121,6 +121,7 @@ def _work(database: Database, tools: Tools, kind: Kind, job: Job, checkpoint: Ch
     workspace.path.mkdir(parents=True)
     if job.kind.startswith("delete_"):
         _close(database, job)
+    stage = "approve"
     try:
         # on a snapshot, because a plan may look long at files, and writers must not wait for that
         with database.read() as tx:
@@ -131,7 +132,8 @@ def _work(database: Database, tools: Tools, kind: Kind, job: Job, checkpoint: Ch
             if resource.status == own.waiting:
                 resources.change(tx, resource, status=own.working)
             budgets.spend(tx, job.id)
-        checkpoint("run")
+        stage = "run"
+        checkpoint(stage)
         result = kind.run(plan, workspace, tools)
     except NotYet as later:
         with database.write() as tx:
@@ -145,6 +147,8 @@ def _work(database: Database, tools: Tools, kind: Kind, job: Job, checkpoint: Ch
     checkpoint("disclose")
     with database.read() as tx:
         outcome = disclose(tx, _resource(tx, job), result, workspace)
+    if outcome["failure"] is not None:
+        outcome["failedAt"] = "disclose" if result.failure is None else stage
     _settle(workspace.path)
     workspace.path.rename(_staging(tools, job.id))
     _sync(_staging(tools, job.id).parent)
@@ -209,6 +213,7 @@ def _deliver(database: Database, tools: Tools, job: Job, checkpoint: Checkpoint)
             **outcome["fields"],
             "published": outcome["published"],
             "statusDetails": failure,
+            "failedAt": None if failure is None else outcome.get("failedAt", "deliver"),
             "partlyDelivered": True if failure is not None and some else None,
         }
         own = statuses.OF[job.kind]

@@ -34,4 +34,4 @@ def operation(name: str) -> Callable[[Operation], Operation]:
 
 def reads_only(name: str) -> bool:
     """Whether the operation changes nothing, so that a snapshot is enough."""
-    return name.split(".")[1].startswith(("Get", "List", "BatchGet"))
+    return name.split(".")[1].startswith(("Get", "List", "BatchGet", "Explain"))
