@@ -41,13 +41,26 @@ CONCRETE = {
     "passbox.backends.engines.sail",
     "passbox.backends.engines.spark",
     "passbox.backends.runtimes.bubblewrap",
+    "passbox.backends.runtimes.docker",
     "passbox.backends.runtimes.unsafe",
     "passbox.backends.objects.local",
     "passbox.backends.objects.s3",
     "passbox.backends.catalogs.local",
     "passbox.backends.catalogs.glue",
 }
-HEAVY = {"pysail", "pyspark", "pyarrow", "pandas", "numpy", "sklearn", "boto3", "ray", "kubernetes", "opendp"}
+HEAVY = {
+    "pysail",
+    "pyspark",
+    "pyarrow",
+    "pandas",
+    "numpy",
+    "sklearn",
+    "boto3",
+    "ray",
+    "kubernetes",
+    "opendp",
+    "docker",
+}
 
 
 def module(path: Path) -> str:
@@ -174,4 +187,4 @@ def test_no_file_is_dead() -> None:
         for name, path in ((module(path), path) for path in FILES)
         if name not in used | run_by_path and path.name != "__init__.py" and "demo/image" not in str(path)
     ]
-    assert dead in ([], ["passbox.backends.runtimes.shepherd"]), dead
+    assert dead in ([], ["passbox.backends.runtimes.steward"]), dead

@@ -425,7 +425,7 @@ def doctor(home: Path, as_json: bool) -> None:
     """Say what this machine can do, and what is missing with the command that fixes it."""
     from passbox import doctor as examination
 
-    findings = examination.examine(Settings(home.absolute()))
+    findings = examination.examine(Settings(home.absolute(), default_region(), False, **default_backends()))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

@@ -5,7 +5,9 @@ import importlib.util
 import shutil
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
+from passbox.backends.runtimes.base import Report
 from passbox.settings import Settings
 
 LEAST_FREE = 5 << 30
@@ -23,19 +25,30 @@ class Finding:
 
 def examine(settings: Settings) -> list[Finding]:
     """Looks at Python, the sandbox, the engine, the disk and the home directory."""
-    return [_python(), *_sandbox(), _engine(), _disk(settings), _home(settings)]
+    return [_python(), *_sandboxes(settings), _engine(), _disk(settings), _home(settings)]
 
 
 def _python() -> Finding:
     return Finding("python", "ok", sys.version.split()[0])
 
 
-def _sandbox() -> list[Finding]:
+def _sandboxes(settings: Settings) -> list[Finding]:
+    """The runtime that was chosen, which must work, and the other one where it does."""
     from passbox.backends.runtimes.bubblewrap import BubblewrapRuntime
+    from passbox.backends.runtimes.docker import DockerRuntime
 
-    report = BubblewrapRuntime().check()
-    state = {"sealed": "ok", "degraded": "degraded"}.get(report.isolation.value, "missing")
-    main = Finding(f"sandbox {report.name}", state, f"{report.version}: {report.isolation.value}")
+    engine = settings.runtime == "docker"
+    found = []
+    if Path(settings.docker_host.removeprefix("unix://")).exists() or engine:
+        found = _sandbox(DockerRuntime(settings.docker_host).check(), chosen=engine)
+    return [*_sandbox(BubblewrapRuntime().check(), chosen=not engine), *found]
+
+
+def _sandbox(report: Report, chosen: bool) -> list[Finding]:
+    lacking = "missing" if chosen else "degraded"
+    state = {"sealed": "ok", "degraded": "degraded"}.get(report.isolation.value, lacking)
+    use = "" if chosen else " (PASSBOX_RUNTIME chooses another)"
+    main = Finding(f"sandbox {report.name}", state, f"{report.version}: {report.isolation.value}{use}")
     return [main, *(Finding(f"  {what}", state, "", fix) for what, fix in report.missing)]
 
 

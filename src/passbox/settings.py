@@ -7,6 +7,8 @@
 | PASSBOX_CATALOG | local | where tables are found: `local` (folders) or `glue` |
 | PASSBOX_CATALOG_ROLE | passbox-catalog | with `glue`, the role in which each account's catalog is asked |
 | PASSBOX_SPARK_REMOTE | | a Spark Connect server, `sc://host:port`, instead of the embedded engine |
+| PASSBOX_RUNTIME | bubblewrap | what seals jobs: `bubblewrap`, or `docker` for a Docker or Podman engine |
+| PASSBOX_DOCKER_HOST | DOCKER_HOST, else unix:///var/run/docker.sock | the engine's socket |
 | PASSBOX_OBJECTS | local | where results go: `local` (folders) or `s3` |
 
 With `glue` and `s3`, botocore finds the room's own credentials and the services' endpoints as in every AWS
@@ -37,6 +39,8 @@ class Settings:
     catalog_role: str = "passbox-catalog"
     objects: str = "local"
     spark_remote: str = ""
+    runtime: str = "bubblewrap"
+    docker_host: str = "unix:///var/run/docker.sock"
 
     @property
     def database(self) -> Path:
@@ -77,14 +81,17 @@ def default_region() -> str:
 
 
 def default_backends() -> dict[str, str]:
-    """`catalog`, `catalog_role` and `objects` of Settings: PASSBOX_CATALOG, … where they are set."""
+    """Which backends, as fields of Settings: PASSBOX_CATALOG, … where they are set."""
     allowed = {
         "catalog": ("local", "glue"),
         "catalog_role": None,
         "objects": ("local", "s3"),
         "spark_remote": None,
+        "runtime": ("bubblewrap", "docker"),
+        "docker_host": None,
     }
-    found = {}
+    elsewhere = os.environ.get("DOCKER_HOST")
+    found = {"docker_host": elsewhere} if elsewhere else {}
     for name, values in allowed.items():
         variable = f"PASSBOX_{name.upper()}"
         value = os.environ.get(variable)

@@ -14,6 +14,7 @@ from passbox.backends.images.store import ImageStore
 from passbox.backends.runtimes import linux
 from passbox.backends.runtimes.base import Runtime
 from passbox.backends.runtimes.bubblewrap import BubblewrapRuntime
+from passbox.backends.runtimes.docker import DockerRuntime
 from passbox.backends.runtimes.unsafe import UnsafeRuntime
 from passbox.jobs import (
     delete_ml_input_channel_data,
@@ -43,7 +44,9 @@ MEMORY_SHARE = 0.8  # of the machine's memory, what all jobs together may use
 
 def runtime(settings: Settings) -> Runtime:
     """The sandbox of this machine; without one only where the operator said so."""
-    return UnsafeRuntime() if settings.unsafe_no_sandbox else BubblewrapRuntime()
+    if settings.unsafe_no_sandbox:
+        return UnsafeRuntime()
+    return DockerRuntime(settings.docker_host) if settings.runtime == "docker" else BubblewrapRuntime()
 
 
 def tools(settings: Settings, slots: int) -> Tools:

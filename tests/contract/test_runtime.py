@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+import passbox
 from lib.runtime import ROOT, Bench, poll, processes_with
 from passbox.backends.runtimes.base import Cause, Isolation, Limits, SandboxSpec
-from passbox.backends.runtimes.bubblewrap import BubblewrapRuntime
 from passbox.backends.runtimes.unsafe import UnsafeRuntime
 
-OCCUPANTS = {"bubblewrap": BubblewrapRuntime, "unsafe": UnsafeRuntime}
+OCCUPANTS = ("bubblewrap", "docker", "podman", "unsafe")
 SERVER = """
     import socket, sys
     listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
@@ -29,12 +29,9 @@ SERVER = """
 """
 
 
-@pytest.fixture(scope="module", params=list(OCCUPANTS))
-def runtime(request):
-    made = OCCUPANTS[request.param]()
-    if request.param == "bubblewrap" and made.check().isolation is Isolation.NONE:
-        pytest.skip(f"this machine cannot seal: {made.check().missing}")
-    return made
+@pytest.fixture(scope="module", params=OCCUPANTS)
+def runtime(request, runtimes):
+    return runtimes(request.param)
 
 
 @pytest.fixture
@@ -246,9 +243,9 @@ def test_a_thread_that_started_a_sandbox_may_end_before_it(bench):
 
 
 def test_a_dead_supervisor_ends_everything(runtime, tmp_path):
-    mark = uuid.uuid4().hex
+    mark, address = uuid.uuid4().hex, getattr(runtime, "_address", "")
     supervisor = subprocess.Popen(
-        [sys.executable, "-c", _SUPERVISOR, type(runtime).__module__, type(runtime).__name__, mark],
+        [sys.executable, "-c", _SUPERVISOR, type(runtime).__module__, type(runtime).__name__, mark, address],
         stdout=subprocess.PIPE,
         env={"TMPDIR": str(tmp_path)},
         cwd=Path(__file__).parents[1],
@@ -268,11 +265,11 @@ def test_a_dead_supervisor_ends_everything(runtime, tmp_path):
 
 _SUPERVISOR = f"""
 import importlib, sys, time
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(passbox.__file__).parents[1])]!r}
 from pathlib import Path
 from lib.runtime import PYTHON, ROOT
 from passbox.backends.runtimes.base import Limits, SandboxSpec
-runtime = getattr(importlib.import_module(sys.argv[1]), sys.argv[2])()
+runtime = getattr(importlib.import_module(sys.argv[1]), sys.argv[2])(*filter(None, sys.argv[4:]))
 code = "import time; time.sleep(60)"
 kept = runtime.start(SandboxSpec((*PYTHON, code, sys.argv[3]), ROOT, Limits(1 << 28, 60)))
 print("started", flush=True)

@@ -18,9 +18,8 @@ from pathlib import Path
 import pytest
 
 from lib.runtime import MEMORY, ROOT, Bench, poll, prefixes_below, probe, processes_with
-from lib.runtime_probes import CALLER, CALLS, PERHAPS_ABSENT, PROGRAMS
+from lib.runtime_probes import CALLER, CALLS, PERHAPS_ABSENT, PROGRAMS, RUNNER
 from passbox.backends.runtimes.base import Cause, Isolation, Root
-from passbox.backends.runtimes.bubblewrap import BubblewrapRuntime
 from passbox.backends.runtimes.unsafe import UnsafeRuntime
 
 as_root = pytest.mark.skipif(
@@ -29,13 +28,12 @@ as_root = pytest.mark.skipif(
 on_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers are those of x86_64")
 
 
-@pytest.fixture(scope="module")
-def runtime():
-    made = BubblewrapRuntime()
-    report = made.check()
-    if report.isolation is Isolation.NONE:
-        pytest.skip(f"this machine cannot seal: {report.missing}")
-    return made
+SEALED = ("bubblewrap", "docker", "podman")
+
+
+@pytest.fixture(scope="module", params=SEALED)
+def runtime(request, runtimes):
+    return runtimes(request.param)
 
 
 @pytest.fixture
@@ -43,9 +41,14 @@ def bench(runtime, tmp_path):
     return Bench(runtime, tmp_path)
 
 
+@pytest.fixture(scope="module")
+def report(runtime):
+    return runtime.check()
+
+
 @pytest.fixture
-def hard_limits(runtime):
-    if runtime.check().isolation is not Isolation.SEALED:
+def hard_limits(report):
+    if report.isolation is not Isolation.SEALED:
         pytest.skip("no control groups here, so memory and processes have no hard limit")
 
 
@@ -54,7 +57,10 @@ def hard_limits(runtime):
 
 def _answers(runtime, directory, calls) -> dict[str, str]:
     ran = Bench(runtime, directory).run(CALLER, json.dumps(calls))
-    return dict(line.split("\t") for line in ran.log.splitlines())
+    answers = dict(line.split("\t") for line in ran.log.splitlines() if "\t" in line)
+    if ran.exit.status == 128 + 31:  # what libseccomp does to a foreign ABI
+        answers[next(name for name in calls if name not in answers)] = "killed"
+    return answers
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +76,7 @@ def outside(tmp_path_factory):
 @on_x86
 @pytest.mark.parametrize("name", [*CALLS, *PERHAPS_ABSENT])
 def test_a_call_is_refused_inside(inside, name):
-    assert inside[name] in ("EPERM", "ENOSYS", "EAFNOSUPPORT", "EPROTONOSUPPORT")
+    assert inside[name] in ("EPERM", "ENOSYS", "EAFNOSUPPORT", "EPROTONOSUPPORT", "killed")
 
 
 @on_x86
@@ -116,18 +122,36 @@ def host(tmp_path_factory):
         yield str(port), str(directory), str(os.getpid()), name
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_a_program_is_refused_inside(bench, host, name):
+def _tried(runtime, directory, host, names) -> dict[str, str]:
+    """What came of every program: "refused ERRNO" or "reached"."""
+    bench = Bench(runtime, directory)
     channel = bench.mount("train", "/opt/ml/input/data/train", rows="1,2\n")
-    ran = bench.run(probe(PROGRAMS[name][0]), *host, mounts=(channel,))
-    assert ran.log.startswith("refused"), ran.log
-    assert ran.exit.cause is Cause.EXITED
+    programs = {name: probe(PROGRAMS[name][0]) for name in names}
+    ran = bench.run(RUNNER, *host, json.dumps(programs), mounts=(channel,))
+    assert ran.exit.cause is Cause.EXITED, ran.log
+    return dict(line.split("\t") for line in ran.log.splitlines() if "\t" in line)
+
+
+@pytest.fixture(scope="module")
+def tried_inside(runtime, host, tmp_path_factory):
+    return _tried(runtime, tmp_path_factory.mktemp("tried"), host, PROGRAMS)
+
+
+@pytest.fixture(scope="module")
+def tried_outside(host, tmp_path_factory):
+    names = [name for name, (_, through) in PROGRAMS.items() if through]
+    return _tried(UnsafeRuntime(), tmp_path_factory.mktemp("tried"), host, names)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_is_refused_inside(tried_inside, name):
+    assert tried_inside[name].startswith("refused")
 
 
 @as_root
 @pytest.mark.parametrize("name", [name for name, (_, through) in PROGRAMS.items() if through])
-def test_the_same_program_gets_through_outside(tmp_path, host, name):
-    assert Bench(UnsafeRuntime(), tmp_path).run(probe(PROGRAMS[name][0]), *host).log == "reached\n"
+def test_the_same_program_gets_through_outside(tried_outside, name):
+    assert tried_outside[name] == "reached"
 
 
 def test_only_what_was_granted_is_in_sight(bench, tmp_path):
@@ -168,18 +192,25 @@ def test_what_the_kernel_says_about_a_process_inside(bench):
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"
     assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
-    assert status["Uid"].split() == ["1000"] * 4
-    assert not status["Groups"].strip()
+    [user] = set(status["Uid"].split())
+    assert user != "0"
+    assert set(status["Groups"].split()) <= {user}
+    assert set(status["Gid"].split()) == {user}
 
 
 def test_every_mount_but_the_granted_ones_is_read_only(bench):
     out = bench.output("model", "/opt/ml/model")
     ran = bench.run("print(open('/proc/self/mounts').read())", outputs=(out,))
     mounts = [line.split() for line in ran.log.splitlines() if line]
+    mounts = [one for number, one in enumerate(mounts) if not _hidden(one[1], mounts[number + 1 :])]
     writable = {where for _, where, _, options, *_ in mounts if "rw" in options.split(",")}
     devices = {f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty", "pts")}
     assert writable - devices == {"/tmp", "/dev/shm", "/opt/ml/model"}
     assert all("nosuid" in options.split(",") for _, _, _, options, *_ in mounts)
+
+
+def _hidden(target: str, later: list[list[str]]) -> bool:
+    return any(target == one[1] or target.startswith(f"{one[1]}/") for one in later)
 
 
 # -- exhaustion ----------------------------------------------------------------------------------------------
@@ -484,6 +515,9 @@ def test_nothing_is_left_in_the_control_groups(bench):
 
 
 def _nothing_left(bench) -> None:
+    if not hasattr(bench.runtime, "places"):  # an engine's own groups
+        assert not list(Path("/run/passbox").glob(f"{os.getpid()}-*"))
+        return
     made = [path for parent in bench.runtime.places.parents.values() for path in Path(parent).iterdir()]
     assert not [path for path in made if path.name.startswith(f"{os.getpid()}-") and path.is_dir()]
 

@@ -101,6 +101,21 @@ for name, (number, arguments) in json.loads(sys.argv[1]).items():
     print(name, answer, sep="\\t", flush=True)
 """
 
+# prints one line per program: its name, a tab, and what it said
+RUNNER = """
+import json, os, sys
+for name, program in json.loads(sys.argv.pop()).items():
+    os.write(1, name.encode() + b"\\t")
+    if os.fork() == 0:
+        try:
+            exec(program, {"__name__": "__main__"})
+        except BaseException as error:
+            print("broken", repr(error), flush=True)
+        os._exit(0)
+    if os.wait()[1]:
+        os.write(1, b"died\\n")
+"""
+
 # name: (body of a probe, whether it gets through outside, as root). A body may use the arguments that the
 # test gives to every probe: a port of the host, a private directory, the service's process id, the name of an
 # abstract socket.

@@ -118,6 +118,10 @@ class Group:
         microseconds = self._first_number(("v2", "cpu.stat", "usage_usec"))
         return None if microseconds is None else microseconds / 1e6
 
+    def memory_limit_bytes(self) -> int | None:
+        """The limit in force."""
+        return self._first_number(("memory", "memory.limit_in_bytes", ""), ("v2", "memory.max", ""))
+
     def processes(self) -> list[int]:
         """Who is in it, as the reader's process ids."""
         found: set[int] = set()
@@ -144,6 +148,38 @@ class Group:
         for directory in self._each():
             with contextlib.suppress(OSError):
                 os.rmdir(directory)
+
+
+class Measured(Group):
+    """A group with the numbers that it had last, for when it is gone."""
+
+    def __init__(self, group: Group) -> None:
+        super().__init__(group.directories)
+        self._kills = group.out_of_memory_kills()
+        self._peak = group.peak_memory_bytes()
+        self._cpu = group.cpu_seconds()
+
+    def out_of_memory_kills(self) -> int:
+        return self._kills
+
+    def peak_memory_bytes(self) -> int | None:
+        return self._peak
+
+    def cpu_seconds(self) -> float | None:
+        return self._cpu
+
+
+def of_process(process: int) -> Group:
+    """The groups that somebody else put a process into."""
+    mounts = _mounted()
+    found = {
+        name: os.path.normpath(mounts[name] + "/" + path)
+        for name, path in _own(str(process))
+        if name in mounts
+    }
+    # beside version 1 the unified hierarchy has no controllers of its own
+    chosen = {"v2"} if _has_controllers(mounts.get("v2")) else set(found) - {"v2"}
+    return Group({name: directory for name, directory in found.items() if name in chosen})
 
 
 class Places:
@@ -227,10 +263,10 @@ def _mounted() -> dict[str, str]:
     return found
 
 
-def _own() -> list[tuple[str, str]]:
-    """(controller or "v2", the service's own cgroup path)."""
+def _own(process: str = "self") -> list[tuple[str, str]]:
+    """(controller or "v2", the cgroup path of a process)."""
     found = []
-    for line in _read("/proc/self/cgroup").splitlines():
+    for line in _read(f"/proc/{process}/cgroup").splitlines():
         number, controllers, path = line.split(":", 2)
         if number == "0":
             found.append(("v2", path))
@@ -238,9 +274,14 @@ def _own() -> list[tuple[str, str]]:
     return found
 
 
+def _has_controllers(mounted: str | None) -> bool:
+    """Whether a unified hierarchy has all needed controllers."""
+    return mounted is not None and set(NEEDED) <= set(_read(mounted, "cgroup.controllers").split())
+
+
 def _v2_parent(mounted: str, own: str) -> str | None:
     """A directory whose children may have all needed controllers, or None."""
-    if not set(NEEDED) <= set(_read(mounted, "cgroup.controllers").split()):
+    if not _has_controllers(mounted):
         return None
     base = _beneath(mounted, own)
     if os.path.basename(base) == _LEAF:

@@ -38,6 +38,9 @@ class ShepherdedSandbox:
 
     def await_start(self) -> None:
         """Returns once the program runs sealed; Misconfigured if it does not."""
+        self._await("started")
+
+    def _await(self, what: str) -> None:
         self._events.settimeout(_START_SECONDS)
         try:
             answer = self._events.recv(1 << 16)
@@ -45,11 +48,12 @@ class ShepherdedSandbox:
             answer = b""
         self._events.settimeout(None)
         message = json.loads(answer) if answer else {"failed": "the shepherd is gone"}
-        if "failed" in message:
+        if what not in message:
             self._process.kill()
             self._close()
             raise Misconfigured(
-                "the sandbox did not start; `passbox doctor` says what is missing", detail=message["failed"]
+                "the sandbox did not start; `passbox doctor` says what is missing",
+                detail=message.get("failed"),
             )
 
     def connect(self, port: int, timeout: float = 10.0) -> socket.socket:

@@ -20,7 +20,7 @@ _OWN = ("/proc", "/dev", "/dev/shm", "/tmp", "/sys", "/run")  # noqa: S108  path
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _HOST_ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "protocols", "services")
 _INODE_BYTES = 4096
-_KERNEL_FILES = ("keys", "key-users", "timer_list", "sched_debug", "kallsyms", "kmsg")
+KERNEL_FILES = ("keys", "key-users", "timer_list", "sched_debug", "kallsyms", "kmsg")
 
 _ETC = {
     "passwd": "user:x:{uid}:{uid}::/tmp:/bin/sh\n",
@@ -229,7 +229,7 @@ def _text(path: Path) -> str:
 def _kernel_views(layout: Layout, spec: SandboxSpec) -> None:
     layout.show("proc", "/proc")
     layout.show("dev", "/dev")
-    for name in _KERNEL_FILES:
+    for name in KERNEL_FILES:
         if Path("/proc", name).exists():
             layout.show("bind", f"/proc/{name}", "/dev/null")
     inodes = max(1024, spec.limits.tmp_bytes // _INODE_BYTES)

@@ -4,6 +4,8 @@ Knows ctypes and errno; must not know what a sandbox is. Imported by the shepher
 here may import dataclasses, subprocess or anything outside the standard library.
 """
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import os
@@ -14,12 +16,24 @@ CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 
+TYPE_CHECKING = False  # see shepherd.py
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 MS_RDONLY = 1
 MS_NOSUID = 2
 MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
 MS_BIND = 4096
 MS_REC = 16384
 MS_SLAVE = 1 << 19
+MS_NOATIME, MS_NODIRATIME, MS_RELATIME = 1 << 10, 1 << 11, 1 << 21
+_MOUNT_OPTIONS = {
+    "nodev": MS_NODEV, "noexec": MS_NOEXEC, "noatime": MS_NOATIME, "nodiratime": MS_NODIRATIME,
+    "relatime": MS_RELATIME,
+}  # fmt: skip
+_MNT_DETACH = 2
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -57,6 +71,18 @@ def mount(source: str, target: str, kind: str | None, flags: int, options: str =
         ),
         f"mount on {target}",
     )
+
+
+def restrict_mount(target: str, options: Collection[str], read_only: bool) -> None:
+    """Gives a mount that has `options` (as mountinfo names them) nosuid as well, and makes it read-only."""
+    flags = MS_REMOUNT | MS_BIND | MS_NOSUID | (MS_RDONLY if read_only or "ro" in options else 0)
+    flags |= sum(flag for name, flag in _MOUNT_OPTIONS.items() if name in options)
+    mount("none", target, None, flags)
+
+
+def unmount(target: str) -> None:
+    """umount2(2), lazily and with all that is mounted below."""
+    _checked(_libc.umount2(os.fsencode(target), ctypes.c_int(_MNT_DETACH)), f"umount {target}")
 
 
 def die_with_parent(signal: int) -> None:

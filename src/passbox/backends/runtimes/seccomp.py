@@ -28,14 +28,14 @@ _RET = 0x06
 
 _NR, _ARCH, _ARGS = 0, 4, 16
 
-_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
-_TCP, _UDP, _NETLINK_ROUTE = 6, 17, 0
-_NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID, NET
-_TERMINAL_INJECTION = (0x5412, 0x541C, 0x541D)  # TIOCSTI, TIOCLINUX, TIOCCONS
-_PERSONALITIES = (0x0, 0xFFFFFFFF)
+AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
+TCP, UDP, NETLINK_ROUTE = 6, 17, 0
+NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID, NET
+TERMINAL_INJECTION = (0x5412, 0x541C, 0x541D)  # TIOCSTI, TIOCLINUX, TIOCCONS
+PERSONALITIES = (0x0, 0xFFFFFFFF)
 
 # name: (x86_64, aarch64); None where the architecture never had it
-_REFUSED: Mapping[str, tuple[int | None, int | None]] = {
+REFUSED: Mapping[str, tuple[int | None, int | None]] = {
     # other processes
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),
     "kcmp": (312, 272), "pidfd_getfd": (438, 438), "process_madvise": (440, 440),
@@ -71,7 +71,7 @@ class Architecture:
     def __init__(self, audit: int, column: int, top: int, checked: Mapping[str, int]) -> None:
         self.audit = audit
         self.ranges = ((0, top), (424, 462))
-        self.refused = sorted({number for pair in _REFUSED.values() if (number := pair[column]) is not None})
+        self.refused = sorted({number for pair in REFUSED.values() if (number := pair[column]) is not None})
         self.checked = checked
 
 
@@ -117,14 +117,14 @@ def _one_of(values: tuple[int, ...], otherwise: int) -> list[Instruction]:
 
 
 def _socket() -> list[Instruction]:
-    inet = [_argument(2), *_one_of((0, _TCP, _UDP), errno.EPROTONOSUPPORT)]
-    netlink = [_argument(2), *_one_of((_NETLINK_ROUTE,), errno.EPROTONOSUPPORT)]
+    inet = [_argument(2), *_one_of((0, TCP, UDP), errno.EPROTONOSUPPORT)]
+    netlink = [_argument(2), *_one_of((NETLINK_ROUTE,), errno.EPROTONOSUPPORT)]
     return [
         _argument(0),
-        *_on(_AF_UNIX, [_give(_ALLOW)]),
-        *_on(_AF_INET, inet),
-        *_on(_AF_INET6, inet),
-        *_on(_AF_NETLINK, netlink),
+        *_on(AF_UNIX, [_give(_ALLOW)]),
+        *_on(AF_INET, inet),
+        *_on(AF_INET6, inet),
+        *_on(AF_NETLINK, netlink),
         _refuse(errno.EAFNOSUPPORT),
     ]
 
@@ -134,14 +134,14 @@ def _checked(call: str) -> list[Instruction]:
         case "socket":
             return _socket()
         case "socketpair":
-            return [_argument(0), *_one_of((_AF_UNIX,), errno.EAFNOSUPPORT)]
+            return [_argument(0), *_one_of((AF_UNIX,), errno.EAFNOSUPPORT)]
         case "clone":
-            return [_argument(0), (_JSET, 0, 1, _NEW_NAMESPACES), _refuse(errno.EPERM), _give(_ALLOW)]
+            return [_argument(0), (_JSET, 0, 1, NEW_NAMESPACES), _refuse(errno.EPERM), _give(_ALLOW)]
         case "ioctl":
-            refuse = [step for value in _TERMINAL_INJECTION for step in _on(value, [_refuse(errno.EPERM)])]
+            refuse = [step for value in TERMINAL_INJECTION for step in _on(value, [_refuse(errno.EPERM)])]
             return [_argument(1), *refuse, _give(_ALLOW)]
         case _:
-            return [_argument(0), *_one_of(_PERSONALITIES, errno.EPERM)]
+            return [_argument(0), *_one_of(PERSONALITIES, errno.EPERM)]
 
 
 def compile_filter(machine: str | None = None) -> bytes:

@@ -42,7 +42,7 @@ def report(runtime: Testable) -> Report:
     if version is None:
         return Report("bubblewrap", Isolation.NONE, "not found", (("bubblewrap", NOT_INSTALLED),))
     try:
-        _try(runtime)
+        try_one(runtime)
     except Misconfigured as error:
         missing = (*_obstacles(), ("what the test sandbox said", error.detail or error.message))
         return Report("bubblewrap", Isolation.NONE, version, missing)
@@ -52,7 +52,8 @@ def report(runtime: Testable) -> Report:
     return Report("bubblewrap", Isolation.SEALED, version)
 
 
-def _try(runtime: Runtime) -> None:
+def try_one(runtime: Runtime) -> None:
+    """Misconfigured where a test program does not run sealed."""
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory, "log")
         spec = SandboxSpec(

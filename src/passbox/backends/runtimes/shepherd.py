@@ -339,6 +339,10 @@ class Shepherd:
             self.group.kill()
             time.sleep(0.002)
 
+    def leave(self) -> None:
+        """Takes away what was made outside of the sandbox."""
+        self.group.remove()
+
     def report(self, code: int, cpu_seconds: float) -> dict[str, Any]:
         """The Exit, as JSON; the log and the outputs are complete by then."""
         seconds = time.monotonic() - self.started
@@ -399,7 +403,7 @@ def main(kind: type[Shepherd] = Shepherd) -> None:
     except Exception as error:
         shepherd.finish()
         answer = {"failed": f"{type(error).__name__}: {error}"}
-    shepherd.group.remove()
+    shepherd.leave()
     with contextlib.suppress(OSError):
         events.send(json.dumps(answer).encode())
 
