@@ -61,7 +61,7 @@ def closest(points: Points, rows: Points, numeric: list[bool]) -> NDArray[np.flo
 
 
 def _unit(columns: int) -> tuple[int, type[np.unsignedinteger]]:
-    """What a mismatch weighs, so that all of them together stay below the greatest number that holds a sum."""
+    """What a mismatch weighs, so that all of them together stay below the greatest number of its type."""
     if columns <= 32:
         return 254 // columns, np.uint8
     return 65534 // columns, np.uint16
