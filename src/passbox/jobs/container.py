@@ -14,7 +14,7 @@ from typing import Any
 
 from passbox.backends import trees
 from passbox.backends.images.image import Image
-from passbox.backends.runtimes.base import Cause, Exit, Limits, Mount, Output, Sandbox, SandboxSpec
+from passbox.backends.runtimes.base import Cause, Exit, Limits, Mount, Output, Sandbox, SandboxSpec, Unsealed
 from passbox.disclosure.sizes import readable
 from passbox.errors import JobFailed, Misconfigured
 from passbox.jobs.instances import Instance
@@ -74,9 +74,16 @@ class Container:
 
 
 def start(tools: Tools, spec: SandboxSpec) -> Sandbox:
-    """Starts it sealed; JobFailed, saying what to install, where this machine cannot seal."""
+    """Starts it sealed; JobFailed, saying what to install, where this machine cannot seal, and which property
+    of the seal did not hold where one was found wanting."""
     try:
         return tools.runtime.start(spec)
+    except Unsealed as error:
+        raise JobFailed(
+            "SANDBOX_VIOLATION",
+            f"The container was ended before it saw any input, because {error.message}.",
+            detail=error.detail,
+        ) from error
     except Misconfigured as error:
         raise JobFailed(
             "SANDBOX_UNAVAILABLE", f"The container was not started: {error.message}", detail=error.detail

@@ -6,7 +6,9 @@
 2.  The root and every mount are read-only, except `outputs` and the sized /tmp and /dev/shm.
 3.  The process is not root, on the host or inside, has no capability and cannot gain one.
 4.  `start` returns once the process runs; `start` that cannot seal raises Misconfigured, saying what to
-    install. It never falls back to a weaker seal by itself.
+    install. It never falls back to a weaker seal by itself. What it started it compares with the spec from
+    outside, before any code that is not the runtime's own runs with the mounts in sight; where they differ
+    it ends the process and raises Unsealed.
 5.  Limits hold for the whole tree of processes. Which limit ended it is said by `Exit.cause`.
 6.  `kill` ends the whole tree within two seconds and is idempotent; a dead supervisor ends it too.
 7.  `wait` may be called again after the end and gives the same Exit.
@@ -25,6 +27,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from passbox.errors import Misconfigured
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,17 @@ class Exit:
     cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
     detail: str | None = None
+
+
+class Unsealed(Misconfigured):
+    """A started process had more than its spec grants, and was ended before it ran.
+
+    properties: which (attest.py has the list); detail: what was found, for the operator
+    """
+
+    def __init__(self, properties: tuple[str, ...], detail: str | None = None) -> None:
+        super().__init__(f"its sandbox was not sealed ({', '.join(properties)})", detail=detail)
+        self.properties = properties
 
 
 class Isolation(enum.Enum):

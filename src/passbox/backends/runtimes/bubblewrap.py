@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from passbox.backends.runtimes import layout, seccomp, selftest
+from passbox.backends.runtimes import attest, layout, seccomp, selftest
 from passbox.backends.runtimes.base import Report, SandboxSpec
 from passbox.backends.runtimes.cgroup import Group, Places
 from passbox.backends.runtimes.handle import ShepherdedSandbox
@@ -136,12 +136,16 @@ class BubblewrapRuntime:
             number = self._started
         group = self.places.make(f"{os.getpid()}-{number}-{os.urandom(3).hex()}")
         try:
-            # two processes of bubblewrap count as well
-            group.limit(spec.limits.memory_bytes, spec.limits.processes + 2, spec.limits.cpus)
+            group.limit(*_held_to(spec))
         except OSError as error:
             group.remove()
             raise Misconfigured("the kernel refused the limits of a sandbox", detail=str(error)) from error
         return group
+
+
+def _held_to(spec: SandboxSpec) -> tuple[int, int, float]:
+    """Bytes, processes and CPUs of a control group; two processes of bubblewrap count as well."""
+    return spec.limits.memory_bytes, spec.limits.processes + 2, spec.limits.cpus
 
 
 def _files(arguments: list[str]) -> list[int]:
@@ -173,6 +177,7 @@ def _plan(
     longest = max([spec.limits.tmp_bytes, *(out.max_bytes for out in spec.outputs)])
     return {
         "service": os.getpid(),
+        "namespaces": attest.namespaces(),
         "owner": [os.geteuid(), os.getegid()],
         "control": passed[0],
         "events": passed[1],
@@ -182,11 +187,14 @@ def _plan(
         "log_bytes": spec.limits.log_bytes,
         "first_uid": _FIRST_JOB_UID if privileged else None,
         "groups": group.directories,
+        "limits": _held_to(spec),
         "stage": layout.STAGE,
         "binds": binds,
         "lent": placed.lent,
         "files": placed.files,
         "writable": placed.writable,
+        "shown": placed.places("bind"),
+        "written": placed.places("write"),
         "bwrap": path,
         "command": list(spec.arguments),
         "memory_bytes": spec.limits.memory_bytes,

@@ -46,6 +46,27 @@ def _makedir(path: str) -> bool:
     return True
 
 
+def _settings(memory_bytes: int, processes: int, cpus: float) -> list[tuple[str, str, str, bool]]:
+    """(controller, file, value, whether the kernel must take it) of a group's limits."""
+    quota = max(1000, int(cpus * 100_000))
+    return [
+        ("memory", "memory.limit_in_bytes", str(memory_bytes), True),
+        ("memory", "memory.memsw.limit_in_bytes", str(memory_bytes), False),
+        ("pids", "pids.max", str(processes), True),
+        ("cpu", "cpu.cfs_period_us", "100000", True),
+        ("cpu", "cpu.cfs_quota_us", str(quota), True),
+        ("v2", "memory.max", str(memory_bytes), True),
+        ("v2", "memory.swap.max", "0", False),
+        ("v2", "memory.oom.group", "1", False),
+        ("v2", "pids.max", str(processes), True),
+        ("v2", "cpu.max", f"{quota} 100000", True),
+    ]
+
+
+def _within(there: str, wanted: str) -> bool:
+    return there.isdigit() and int(there) <= int(wanted)
+
+
 class Group:
     """The cgroup directories of one job: {controller: directory}, with "v2" for the unified one.
 
@@ -60,23 +81,26 @@ class Group:
 
     def limit(self, memory_bytes: int, processes: int, cpus: float) -> None:
         """Sets the limits; OSError when the kernel refuses one of them."""
-        quota = max(1000, int(cpus * 100_000))
-        settings: list[tuple[str, str, str, bool]] = [
-            ("memory", "memory.limit_in_bytes", str(memory_bytes), True),
-            ("memory", "memory.memsw.limit_in_bytes", str(memory_bytes), False),
-            ("pids", "pids.max", str(processes), True),
-            ("cpu", "cpu.cfs_period_us", "100000", True),
-            ("cpu", "cpu.cfs_quota_us", str(quota), True),
-            ("v2", "memory.max", str(memory_bytes), True),
-            ("v2", "memory.swap.max", "0", False),
-            ("v2", "memory.oom.group", "1", False),
-            ("v2", "pids.max", str(processes), True),
-            ("v2", "cpu.max", f"{quota} 100000", True),
-        ]
-        for controller, file, value, required in settings:
+        for controller, file, value, required in _settings(memory_bytes, processes, cpus):
             directory = self.directories.get(controller)
             if directory and not _write(value, directory, file) and required:
                 raise OSError(f"cannot write {value} to {directory}/{file}")
+
+    def slack(self, process: int, memory_bytes: int, processes: int, cpus: float) -> list[str]:
+        """Where `process` is held less tightly than by these limits, as sentences."""
+        found = []
+        for directory in self._each():
+            if str(process) not in _read(directory, "cgroup.procs").split():
+                found.append(f"is not in the control group {directory}")
+        for controller, file, value, required in _settings(memory_bytes, processes, cpus):
+            directory = self.directories.get(controller, "")
+            if not directory or not required:
+                continue
+            held = _read(directory, file).split()
+            # "max" and -1 mean no limit; a kernel rounds down to whole pages
+            if not all(_within(there, wanted) for there, wanted in zip(held, value.split(), strict=False)):
+                found.append(f"is not held to {file} {value}")
+        return found
 
     def join(self) -> None:
         """Moves the calling process in; its later children are born inside."""

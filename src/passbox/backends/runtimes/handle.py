@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 
-from passbox.backends.runtimes.base import Cause, Exit
+from passbox.backends.runtimes.base import Cause, Exit, Unsealed
 from passbox.backends.runtimes.cgroup import Group
 from passbox.backends.runtimes.handover import receive_connection
 from passbox.errors import Misconfigured
@@ -37,7 +37,7 @@ class ShepherdedSandbox:
         self._began = time.monotonic()
 
     def await_start(self) -> None:
-        """Returns once the program runs sealed; Misconfigured if it does not."""
+        """Returns once the program runs sealed; Misconfigured if it does not, Unsealed if not sealed."""
         self._await("started")
 
     def _await(self, what: str) -> None:
@@ -51,6 +51,8 @@ class ShepherdedSandbox:
         if what not in message:
             self._process.kill()
             self._close()
+            if message.get("unsealed"):
+                raise Unsealed(tuple(message["unsealed"]), detail=message["failed"])
             raise Misconfigured(
                 "the sandbox did not start; `passbox doctor` says what is missing",
                 detail=message.get("failed"),

@@ -64,6 +64,12 @@ class Layout:
         """Adds a view."""
         self.views.append(View(kind, target, source))
 
+    def places(self, kind: str) -> dict[str, str | None]:
+        """target → stage name of each view of a kind; None where its source is not staged by itself."""
+        known = {f"{self.stage}/{name}": name for name in (*self.binds, *self.files)}
+        known |= {f"{self.stage}/{item['name']}": str(item["name"]) for item in self.writable}
+        return {view.target.rstrip("/"): known.get(view.source) for view in self.views if view.kind == kind}
+
     def bind(self, source: Path, target: str, lent: bool = False) -> None:
         """A read-only view of a host file or directory."""
         if not source.exists():

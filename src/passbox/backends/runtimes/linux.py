@@ -100,6 +100,30 @@ def hide_from_tracers() -> None:
     _checked(_libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0), 0, 0, 0), "PR_SET_DUMPABLE")
 
 
+PTRACE_CONT, PTRACE_DETACH, PTRACE_SEIZE = 7, 17, 0x4206
+PTRACE_EVENTS_FORK, PTRACE_EVENT_EXEC = (1, 2, 3), 4
+PTRACE_O_FORKS, PTRACE_O_EXEC, PTRACE_O_EXITKILL = 0x2 | 0x4 | 0x8, 0x10, 1 << 20
+WALL = 0x40000000
+
+
+def ptrace(request: int, process: int, data: int = 0) -> None:
+    """ptrace(2) without an address."""
+    result = _libc.ptrace(
+        ctypes.c_long(request), ctypes.c_int(process), ctypes.c_void_p(None), ctypes.c_void_p(data)
+    )
+    _checked(result, "ptrace")
+
+
+def traced_child(process: int) -> int:
+    """The child whose birth a traced process has just stopped for."""
+    number = ctypes.c_ulong()
+    result = _libc.ptrace(
+        ctypes.c_long(0x4201), ctypes.c_int(process), ctypes.c_void_p(None), ctypes.byref(number)
+    )
+    _checked(result, "PTRACE_GETEVENTMSG")
+    return number.value
+
+
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442  # the same number on every architecture
 _OPEN_TREE_CLONE = 1
 _AT_FDCWD, _AT_RECURSIVE, _AT_EMPTY_PATH = -100, 0x8000, 0x1000

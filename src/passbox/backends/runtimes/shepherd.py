@@ -4,7 +4,7 @@ Run by the runtime as a program of its own, so it is single-threaded (namespaces
 service's threads, and ends the tree when the service dies. It reads its plan (see `bubblewrap.py`) from
 standard input, answers requests on the control socket and reports on the events socket:
 
-    {"started": pid} or {"failed": text}      then      {"exit": {cause, status, seconds, ...}}
+    {"started": pid} or {"failed": text, "unsealed": [property]}   then   {"exit": {cause, status, ...}}
 
 Knows the kernel's side of a sandbox; must not know specs, jobs or settings, and imports only light modules.
 
@@ -26,7 +26,7 @@ import socket
 import sys
 import time
 
-from passbox.backends.runtimes import attest, linux, staging
+from passbox.backends.runtimes import attest, linux, staging, tracing
 from passbox.backends.runtimes.cgroup import Group
 from passbox.backends.runtimes.handover import serve_connection
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 _TICK = 0.1
 _START_SECONDS = 20.0
-_SETUP_SECONDS = 10.0
 _HEAD = 1000
 _NOT_FOUND = "bwrap: execvp "
 _NOTE = b"\n[passbox: the log is longer than its limit and was cut here]\n"
@@ -67,18 +66,19 @@ class Shepherd:
         self.forced = False
         self.peak = 0
         self.look_at = 0.0
-        self.log_read = self.status_read = self.release = -1
+        self.log_read = self.status_read = self.gate = -1
 
     # -- start ---------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Stages and starts the sandbox, and checks the seal; RuntimeError if it does not hold."""
+        """Stages and starts the sandbox, and checks the seal before the program's first instruction;
+        RuntimeError if it cannot be made, Unsealed if it does not hold."""
         staging.enter_namespace(self.privileged)
-        staging.stage(self.plan["stage"], self.plan, self.uid, self.gid, self.privileged)
+        identities = staging.stage(self.plan["stage"], self.plan, self.uid, self.gid, self.privileged)
         linux.hide_from_tracers()  # only now: it would have closed our own uid_map to us
         self.log_read, log_write = os.pipe()
         self.status_read, status_write = os.pipe()
-        block_read, self.release = os.pipe()
+        block_read, self.gate = os.pipe()
         inherited = {"--json-status-fd": status_write, "--block-fd": block_read}
         self.bwrap = os.fork()
         if self.bwrap == 0:
@@ -87,12 +87,35 @@ class Shepherd:
             os.close(descriptor)
         os.set_blocking(self.log_read, False)
         self._find_init()
-        self._attest(self.init, filtered=False, patience=_SETUP_SECONDS)
+        granted = self._granted(identities)
         self.started = time.monotonic()
+        program = tracing.watch_exec(
+            self.init,
+            self._release,
+            lambda process: attest.require_sealed(process, granted),
+            _START_SECONDS,
+        )
+        if program is None:
+            self._require_setup()
+
+    def _release(self) -> None:
+        """Lets bubblewrap go on, which waits for us with everything set up."""
         with contextlib.suppress(BrokenPipeError):
-            os.write(self.release, b"go")
-        os.close(self.release)
-        self._await_program()
+            os.write(self.gate, b"go")
+        os.close(self.gate)
+
+    def _granted(self, identities: dict[str, tuple[int, int]]) -> attest.Granted:
+        return attest.Granted(
+            service=self.plan["namespaces"],
+            network=None,
+            uid=self.uid,
+            gid=self.gid,
+            shown={target: name and identities[name] for target, name in self.plan["shown"].items()},
+            writable={target: identities[name] for target, name in self.plan["written"].items()},
+            rlimits=self.plan["rlimits"],
+            group=self.group,
+            limits=self.plan["limits"],
+        )
 
     def _become_bwrap(self, log: int, inherited: dict[str, int]) -> None:
         """In the forked child: limits, the job's own user, and bubblewrap instead of us. Never returns."""
@@ -144,36 +167,8 @@ class Shepherd:
             pass
         return self.log_head.decode(errors="replace").strip() or "it said nothing"
 
-    def _attest(self, process: int, filtered: bool, patience: float = 0.0) -> None:
-        """RuntimeError if the seal does not hold. bubblewrap gives its own powers up step by step and then
-        waits for us: `patience` seconds for that."""
-        deadline = time.monotonic() + patience
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            while wrong := attest.violations(process, self.uid, filtered):
-                if time.monotonic() >= deadline:
-                    raise RuntimeError(f"the sandbox is not sealed: it {'; it '.join(wrong)}")
-                time.sleep(0.001)
-
-    def _await_program(self) -> None:
-        """Returns once the program itself runs, or everything has ended already."""
-        binary = os.stat(self.plan["bwrap"])
-        deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline:
-            ended, _, _ = select.select([self.init_handle], [], [], 0.001)
-            if ended:
-                self._require_setup()
-                return
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                with open(f"/proc/{self.init}/task/{self.init}/children") as file:
-                    program = int(file.read().split()[0])
-                now = os.stat(f"/proc/{program}/exe")
-                if (now.st_dev, now.st_ino) != (binary.st_dev, binary.st_ino):
-                    self._attest(program, filtered=True)
-                    return
-        raise RuntimeError("the program did not start in time")
-
     def _require_setup(self) -> None:
-        """The sandbox has ended already: fine if its program ran, which bubblewrap tells by an exit code."""
+        """The sandbox ends already: fine if its program ran, which bubblewrap tells by an exit code."""
         text, chunk = b"", b"-"
         while chunk:
             chunk = os.read(self.status_read, 4096)
@@ -402,7 +397,8 @@ def main(kind: type[Shepherd] = Shepherd) -> None:
         answer: dict[str, Any] = {"exit": shepherd.report(code, cpu_seconds)}
     except Exception as error:
         shepherd.finish()
-        answer = {"failed": f"{type(error).__name__}: {error}"}
+        unsealed = error.properties if isinstance(error, attest.Unsealed) else []
+        answer = {"failed": f"{type(error).__name__}: {error}", "unsealed": unsealed}
     shepherd.leave()
     with contextlib.suppress(OSError):
         events.send(json.dumps(answer).encode())

@@ -33,8 +33,13 @@ def enter_namespace(privileged: bool) -> None:
     linux.mount("none", "/", None, linux.MS_REC | linux.MS_SLAVE)
 
 
-def stage(where: str, plan: Mapping[str, Any], uid: int, gid: int, privileged: bool) -> None:
-    """Mounts the staging area over `where` and fills it; `uid` owns what may be written."""
+def stage(
+    where: str, plan: Mapping[str, Any], uid: int, gid: int, privileged: bool
+) -> dict[str, tuple[int, int]]:
+    """Mounts the staging area over `where` and fills it; `uid` owns what may be written.
+
+    Returns name in the staging area → (device, inode), by which it is known again wherever it is shown.
+    """
     binds = dict(plan["binds"])
     for item in plan["writable"]:
         if item["host"] is not None:
@@ -43,15 +48,24 @@ def stage(where: str, plan: Mapping[str, Any], uid: int, gid: int, privileged: b
             if not item["sized"]:
                 binds[item["name"]] = item["host"]
     opened = {name: os.open(source, os.O_PATH | os.O_CLOEXEC) for name, source in binds.items()}
+    identities = {name: _identity(os.fstat(descriptor)) for name, descriptor in opened.items()}
     linux.mount("passbox", where, "tmpfs", _QUIET, _STAGE_OPTIONS)
     for name, content in plan["files"].items():
         with open(f"{where}/{name}", "w", opener=_readable) as file:
             file.write(content)
+            identities[name] = _identity(os.fstat(file.fileno()))
     lent = _Lent(uid) if privileged else None
     for name, descriptor in opened.items():
         _bind(descriptor, f"{where}/{name}", lent if name in plan["lent"] else None)
     for item in plan["writable"]:
-        _writable(f"{where}/{item['name']}", item, uid, gid)
+        place = f"{where}/{item['name']}"
+        _writable(place, item, uid, gid)
+        identities[item["name"]] = _identity(os.stat(place))
+    return identities
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _bind(descriptor: int, target: str, lent: _Lent | None) -> None:

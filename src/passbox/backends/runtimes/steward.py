@@ -39,7 +39,8 @@ class Steward(Shepherd):
         self.spared = False
 
     def start(self) -> None:
-        """Stages, waits for the container, checks its seal and lets it begin; RuntimeError otherwise."""
+        """Stages, waits for the container, checks its seal and lets it begin; RuntimeError where that cannot
+        be, Unsealed where the seal does not hold."""
         stage = self.plan["stage"]
         os.makedirs(stage, 0o700)
         staging.stage(stage, self.plan, self.uid, self.gid, self.privileged)
@@ -49,16 +50,29 @@ class Steward(Shepherd):
         self.events.send(b'{"staged": true}')
         self._await_container()
         self._close_mounts()
-        wrong = attest.violations(self.init, self.uid, filtered=True, namespaces=_NAMESPACES)
-        wrong += attest.reachable_networks(self.init)
-        wrong += attest.writable_mounts(self.init, self._may_write())
-        wrong += attest.unlike(self.init, self.plan["seen"])
+        found = attest.violations(self.init, self._container())
         if self.plan["limited"] and self.group.memory_limit_bytes() != self.plan["memory_bytes"]:
-            wrong.append("has another memory limit than it was given")
-        if wrong:
-            raise RuntimeError(f"the container is not sealed: it {'; it '.join(wrong)}")
+            found.append(("limits", "has another memory limit than it was given"))
+        if found:
+            raise attest.Unsealed(found)
         self.started = time.monotonic()
         os.write(self.gate, b"go\n")
+
+    def _container(self) -> attest.Granted:
+        own = attest.namespaces()
+        seen = {target: _identity(source) for target, source in self.plan["seen"].items()}
+        return attest.Granted(
+            service={name: own[name] for name in _NAMESPACES},
+            network=None,
+            uid=self.uid,
+            gid=self.gid,
+            shown={target: one for target, one in seen.items() if target not in self.plan["targets"]},
+            writable={target: one for target, one in seen.items() if target in self.plan["targets"]},
+            rlimits={},
+            group=cgroup.Group({}),
+            limits=(0, 0, 0.0),
+            alone=False,
+        )
 
     def _bring(self, directory: str) -> None:
         """Copies the gate's programs and the filter into the staging area, which nobody mounted noexec."""
@@ -156,3 +170,8 @@ class Steward(Shepherd):
             linux.unmount(self.plan["stage"])
         with contextlib.suppress(OSError):
             os.rmdir(self.plan["stage"])
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
