@@ -6,6 +6,7 @@ arrays only.
 
 import numpy as np
 
+from passbox.synthesis import inference
 from passbox.synthesis.encoding import Array
 
 
@@ -24,6 +25,39 @@ def conditional(given: Array, table: Array, generator: np.random.Generator) -> A
     flat = (cumulative + np.arange(strata)[:, None]).ravel()
     found = np.searchsorted(flat, given + quantile, side="right")
     codes: Array = np.minimum(found - given.astype(np.int64) * size, size - 1)
+    return codes
+
+
+def rows(model: inference.Model, classes: Array, generator: np.random.Generator) -> dict[int, Array]:
+    """node → group of each row, given the class of each row: from the root of the tree downwards."""
+    tree, drawn = model.tree, dict[int, Array]()
+    for at, clique in enumerate([tree.cliques[0], *(tree.cliques[link.below] for link in tree.links)]):
+        table = model.tables[0] if at == 0 else model.tables[tree.links[at - 1].below]
+        new = [node for node in clique if node not in drawn]
+        known = [node for node in clique if node in drawn]
+        axes = [0, *(1 + clique.index(node) for node in known), *(1 + clique.index(node) for node in new)]
+        ordered = table.transpose(axes)
+        given = classes.astype(np.int64)
+        for place, node in enumerate(known):
+            given = given * ordered.shape[1 + place] + drawn[node]
+        sizes = ordered.shape[1 + len(known) :]
+        found = conditional(given, ordered.reshape(-1, int(np.prod(sizes, dtype=np.int64))), generator)
+        for node, codes in zip(new, np.unravel_index(found, sizes), strict=True):
+            drawn[node] = codes.astype(np.uint8)
+    return drawn
+
+
+def below(groups: Array, of: Array, star: Array, classes: Array, generator: np.random.Generator) -> Array:
+    """A code for each row within its group, by the (class, code) table. of: code → group."""
+    order = np.argsort(of, kind="stable")
+    first = np.searchsorted(of[order], np.arange(int(of.max()) + 1))
+    size, count = len(of), len(first)
+    starts = (np.arange(len(star))[:, None] * size + first).ravel()
+    ends = np.append(starts[1:], len(star) * size)
+    chosen = within(
+        classes.astype(np.int64) * count + groups, starts, ends, star[:, order].ravel(), generator
+    )
+    codes: Array = order[chosen % size]
     return codes
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from passbox.synthesis import accounting, discovery, feature, sampling
+from passbox.synthesis import accounting, discovery, feature, modelling, sampling
 from passbox.synthesis.domain import Labels
 from passbox.synthesis.encoding import labels_only
-from passbox.synthesis.measurement import Meter, histogram, project
+from passbox.synthesis.measurement import Meter
 from passbox.synthesis.noise import Source
 from passbox.synthesis.request import Request
 
-COUNT, TARGET, SCORE = "row count", "target with each column", "score"
+COUNT, SCORE = "row count", "score"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def synthesize(
     features = _features(table, request, rows, whole / 10, meter)
     generator = source.generator()
     codes = {f.name: f.domain.encode(table[f.name]) for f in features}
-    drawn = _star(codes, features, request, rows, meter, generator)
+    drawn = _draw(codes, features, request, rows, meter, generator)
     made = [drawn[name] for name in table.schema.names if name in drawn]
     kept = [table.schema.field(name) for name in table.schema.names if name in drawn]
     out = pa.Table.from_arrays(made, schema=pa.schema(kept, metadata=table.schema.metadata))
@@ -95,7 +95,7 @@ def _features(
     return found
 
 
-def _star(
+def _draw(
     codes: dict[str, Any],
     features: list[feature.Feature],
     request: Request,
@@ -103,20 +103,25 @@ def _star(
     meter: Meter,
     generator: np.random.Generator,
 ) -> dict[str, pa.Array]:
-    """Every column drawn from its table with the target."""
-    each = meter.budget.left / len(features)
+    """Learn, then draw."""
     wanted = request.rows or rows
-    by_name = {f.name: f for f in features}
-    given, size = np.zeros(wanted, dtype=np.int64), 1
+    target = next((f for f in features if f.name == request.target), None)
+    others = [f for f in features if f is not target]
+    count = len(codes[features[0].name])
+    given, size = np.zeros(count, dtype=np.uint8), 1
+    if target is not None:
+        given, size = codes[target.name], target.size
+    learned = modelling.learn([codes[f.name] for f in others], others, given, size, rows, meter)
+    classes = sampling.conditional(np.zeros(wanted, np.int64), learned.classes[None, :], generator)
     drawn: dict[str, pa.Array] = {}
-    known = [np.zeros(len(codes[features[0].name]), dtype=np.uint8)]
-    order = sorted(features, key=lambda f: f.name != request.target)
-    for each_feature in order:
-        counts = histogram([*known, codes[each_feature.name]], [size, each_feature.size])
-        noisy, _ = meter.release(TARGET, counts, each)
-        table = project(np.where(each_feature.possible, noisy, 0), rows) * each_feature.possible
-        new = sampling.conditional(given, table, generator)
-        drawn[each_feature.name] = each_feature.decode(new, generator)
-        if each_feature.name == request.target:
-            given, size, known = new, by_name[request.target].size, [codes[request.target]]
+    if target is not None:
+        drawn[target.name] = target.decode(classes, generator)
+    groups = sampling.rows(learned.model, classes, generator) if learned.model else {}
+    place = {at: node for node, at in enumerate(learned.treed)}
+    for at, f in enumerate(others):
+        if at in place:
+            new = sampling.below(groups[place[at]], f.groups, learned.stars[at], classes, generator)
+        else:
+            new = sampling.conditional(classes, learned.stars[at], generator)
+        drawn[f.name] = f.decode(new, generator)
     return drawn

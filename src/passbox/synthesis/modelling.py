@@ -1,0 +1,193 @@
+"""From codes to a model: the class with each column, the tree, further edges, and tables that agree with all of it.
+
+What is released here is charged by `Meter.release`; everything between two releases is post-processing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from passbox.synthesis import denoise, inference, selection
+from passbox.synthesis.encoding import Array
+from passbox.synthesis.feature import Feature
+from passbox.synthesis.grouping import groups
+from passbox.synthesis.junction import Pair, cliques_of, junction, spanning_tree
+from passbox.synthesis.measurement import Meter, histogram
+
+STAR, CLIQUES = "class with each column", "cliques"
+STAR_SHARE, TREE_SHARE, EDGES_SHARE = Fraction(20, 100), Fraction(6, 100), Fraction(4, 100)
+CLIQUE_CELLS, ALL_CELLS = 400_000, 2_000_000
+MOST_GROUPS = 20
+TREED = 60  # columns that may have cliques of their own; the others hang on the class alone
+SWEEPS = 12
+
+
+@dataclass(frozen=True)
+class Learned:
+    """classes: rows of each class. stars: (class, code) of each feature. model: over the groups of the features
+    in `treed`, in that order; None where there are none."""
+
+    classes: Array
+    stars: list[Array]
+    treed: list[int]
+    model: inference.Model | None
+
+
+def learn(
+    codes: Sequence[Array], features: Sequence[Feature], given: Array, size: int, rows: float, meter: Meter
+) -> Learned:
+    """The model of columns given the class; spends what is left.
+
+    codes: of each feature's rows. given, size: the class of each row and how many there are.
+    """
+    whole = meter.budget.left
+    stars, variance = _stars(codes, features, given, size, rows, whole * STAR_SHARE, meter)
+    classes = stars[0].sum(axis=1)
+    treed = _treed(stars, variance)
+    if len(treed) < 2:
+        return Learned(classes, stars, [], None)
+    each = (whole - whole * (STAR_SHARE + TREE_SHARE + EDGES_SHARE)) / (len(treed) * 3 // 2)
+    _group(features, stars, treed, rows, meter.deviation(each), size, variance)
+    coarse = [features[at].groups[codes[at]].astype(np.uint8) for at in treed]
+    singles = [_summed(stars[at], features[at].groups) for at in treed]
+    model = _cliques(coarse, singles, given, each, whole, variance, meter)
+    for at, node in zip(treed, range(len(treed)), strict=True):
+        stars[at] = _within(stars[at], features[at].groups, model.marginal((node,)))
+    return Learned(model.marginal(()), stars, treed, model)
+
+
+def _stars(
+    codes: Sequence[Array],
+    features: Sequence[Feature],
+    given: Array,
+    size: int,
+    rows: float,
+    rho: Fraction,
+    meter: Meter,
+) -> tuple[list[Array], float]:
+    noisy, deviation = [], 0.0
+    for feature, code in zip(features, codes, strict=True):
+        counts = histogram([given, code], [size, feature.size])
+        released, deviation = meter.release(STAR, counts, rho / len(features))
+        noisy.append(released)
+    sums = [table.sum(axis=1) for table in noisy]
+    classes, _ = denoise.combined(sums, [table.shape[1] for table in noisy])
+    classes = denoise.project(classes, rows)
+    return [
+        denoise.settled(table, np.broadcast_to(feature.possible, table.shape), rows, classes)
+        for table, feature in zip(noisy, features, strict=True)
+    ], deviation**2
+
+
+def _treed(stars: Sequence[Array], variance: float) -> list[int]:
+    """The columns that say most of the class, all of them where they are few."""
+    if len(stars) <= TREED:
+        return list(range(len(stars)))
+    classes = stars[0].sum(axis=1)
+    gain = []
+    for star in stars:
+        flat = classes[:, None] * star.sum(axis=0) / max(classes.sum(), 1e-9)
+        gain.append(np.abs(star - flat).sum() - star.size * variance**0.5)
+    return sorted(int(at) for at in np.argsort(-np.array(gain), kind="stable")[:TREED])
+
+
+def _group(
+    features: Sequence[Feature],
+    stars: Sequence[Array],
+    treed: Sequence[int],
+    rows: float,
+    deviation: float,
+    size: int,
+    variance: float,
+) -> None:
+    """As many groups as the noise of a clique's cells allows."""
+    most = int(np.clip((0.4 * rows / (deviation * size)) ** 0.5, 2, MOST_GROUPS))
+    for at in treed:
+        feature = features[at]
+        feature.groups = groups(stars[at], feature.shape is not None, most, 2 * (variance * size) ** 0.5)
+
+
+def _summed(star: Array, of: Array) -> Array:
+    """(class, group) of (class, code)."""
+    result = np.zeros((star.shape[0], int(of.max()) + 1))
+    for code, group in enumerate(of):
+        result[:, group] += star[:, code]
+    return result
+
+
+def _within(star: Array, of: Array, coarse: Array) -> Array:
+    """(class, code) that adds up to (class, group)."""
+    now = _summed(star, of)
+    scaled: Array = star * (coarse / np.maximum(now, 1e-9))[:, of]
+    return scaled
+
+
+def _cliques(
+    coarse: Sequence[Array],
+    singles: list[Array],
+    given: Array,
+    each: Fraction,
+    whole: Fraction,
+    variance: float,
+    meter: Meter,
+) -> inference.Model:
+    nodes = range(len(coarse))
+    sizes = {node: singles[node].shape[1] for node in nodes}
+    pairs = [(a, b) for a in nodes for b in nodes if a < b]
+    flat = {(a, b): denoise.independent(singles[a], singles[b]) for a, b in pairs}
+    found, noise = selection.scores(coarse, given, flat, whole * TREE_SHARE, meter)
+    cost = {pair: 0.2 * meter.deviation(each) * flat[pair].size for pair in pairs}
+    tree = spanning_tree({pair: found[pair] - cost[pair] for pair in pairs})
+    raw = _released(coarse, given, {pair: flat[pair] for pair in sorted(tree)}, each, meter)
+    targets = _targets(raw, singles, meter.deviation(each) ** 2, variance)
+    known = {**flat, **selection.chained(tree, {t.nodes: t.table for t in targets}, singles)}
+    rest = sorted((p for p in pairs if p not in raw), key=lambda p: cost[p] - found[p])[: 4 * len(coarse)]
+    edges = list(raw)
+    if rest:
+        residual, _ = selection.scores(
+            coarse, given, {pair: known[pair] for pair in sorted(rest)}, whole * EDGES_SHARE, meter
+        )
+        left = int(meter.budget.left / each) if meter.budget.left >= each else 0
+        edges += _further(residual, cost, edges, sizes, singles[0].shape[0], left)
+    more = [pair for pair in edges if pair not in raw]
+    if more:
+        each = meter.budget.left / len(more)
+        raw |= _released(coarse, given, {pair: flat[pair] for pair in sorted(more)}, each, meter)
+    targets = _targets(raw, singles, meter.deviation(each) ** 2, variance)
+    prior = {node: singles[node] for node in nodes}
+    return inference.fit(junction(list(nodes), edges, sizes), sizes, prior, targets, SWEEPS)
+
+
+def _released(coarse: Sequence[Array], given: Array, shapes: dict[Pair, Array], each: Fraction, meter: Meter) -> dict[Pair, Array]:
+    exact = selection.tables(coarse, given, shapes)
+    return {pair: meter.release(CLIQUES, counts, each)[0] for pair, counts in zip(shapes, exact, strict=True)}
+
+
+def _targets(
+    raw: dict[Pair, Array], singles: list[Array], variance: float, star: float
+) -> list[inference.Target]:
+    """Consistent, denoised tables of the measured pairs."""
+    targets = []
+    for (a, b), noisy in raw.items():
+        expected = denoise.independent(singles[a], singles[b])
+        table = denoise.shrunk(noisy, expected, variance)
+        table = denoise.raked(table, [(1, singles[a]), (2, singles[b])])
+        targets.append(inference.Target((a, b), table, variance))
+    return targets
+
+
+def _further(
+    gains: dict[Pair, float], cost: dict[Pair, float], edges: list[Pair], sizes: dict[int, int], classes: int, most: int
+) -> list[Pair]:
+    """Edges worth their noise, best first, while the cliques stay within the caps."""
+    chosen: list[Pair] = []
+    for pair in sorted(gains, key=lambda p: cost[p] - gains[p]):
+        if len(chosen) >= most or gains[pair] <= cost[pair]:
+            break
+        cliques = cliques_of(list(sizes), [*edges, *chosen, pair], sizes)
+        cells = [classes * int(np.prod([sizes[node] for node in clique])) for clique in cliques]
+        if max(cells) <= CLIQUE_CELLS and sum(cells) <= ALL_CELLS:
+            chosen.append(pair)
+    return chosen
