@@ -1,10 +1,11 @@
 """A channel of the demo's join: CPU seconds of passbox's engine, of Sail alone and of DuckDB, side by side.
 
 All three read the same Parquet files and write the same rows to the same format. Every repetition of the
-first two has a server of its own, so both are equally cold; what a start costs is measured by `SELECT 1` and
-given on its own line, then taken off. CPU is that of the client and of the server together.
+first two has a server of its own, so both are equally cold; what a start costs is measured by `SELECT 1`
+and given on its own line, then taken off. CPU is that of the client and of the server together.
 
-    python -m bench.channel
+python -m bench.channel
+
 """
 
 import json

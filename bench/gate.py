@@ -1,6 +1,8 @@
-"""The gate alone: a query of 2 KB, of 500 KB, and what is refused for its size. Medians of CPU milliseconds.
+"""The gate alone: a query of 2 KB, of 500 KB, and what is refused for its size. Medians of CPU
+milliseconds.
 
 python -m bench.gate
+
 """
 
 import statistics

@@ -2,9 +2,11 @@
 
 Measured: a payer's statement of a month, and a submission's reservation under a monthly and a lifetime cap
 (the check, the transfer and the balances; without the fsync, which is the same for both). The payers grow
-with the book; the one that is asked about has the same five collaborations in both. Medians, and their ratio.
+with the book; the one that is asked about has the same five collaborations in both. Medians, and their
+ratio.
 
-    python -m bench.ledger
+python -m bench.ledger
+
 """
 
 import random

@@ -1,6 +1,8 @@
-"""Start of a sandbox to the first line of user code, beside the same Python started bare. Medians, in turns.
+"""Start of a sandbox to the first line of user code, beside the same Python started bare. Medians, in
+turns.
 
 python -m bench.sandbox
+
 """
 
 import statistics

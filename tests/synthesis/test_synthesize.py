@@ -5,25 +5,28 @@ budget.
 import datetime
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from passbox.errors import JobFailed, ValidationException
-from passbox.synthesis.noise import seeded
-from passbox.synthesis.request import Column, Request
-from passbox.synthesis.synthesize import synthesize
+from passbox.synthesis import Column, Dependency, Person, Request, seeded, synthesize
 
 ROWS = 4000
 
 
 def mixed(rows: int = ROWS) -> pa.Table:
-    """A table of every kind of type, with nulls."""
+    """A table of every kind of type, with nulls; `late` and `age` depend on `city`."""
     draw = np.random.default_rng(1)
     day = datetime.date(2020, 1, 1)
     moment = datetime.datetime(2020, 1, 1)
     group = draw.integers(0, 3, rows)
+    seconds = [moment + datetime.timedelta(seconds=int(d)) for d in draw.integers(0, 10**6, rows)]
     return pa.table(
         {
             "city": pa.array([["Bonn", "Lyon", None][g] for g in group]),
@@ -32,48 +35,214 @@ def mixed(rows: int = ROWS) -> pa.Table:
                 [Decimal(int(c)) / 100 for c in draw.integers(0, 5000, rows)], pa.decimal128(9, 2)
             ),
             "born": pa.array([day + datetime.timedelta(days=int(d)) for d in draw.integers(0, 900, rows)]),
-            "seen": pa.array(
-                [moment + datetime.timedelta(seconds=int(d)) for d in draw.integers(0, 10**6, rows)],
-                pa.timestamp("us"),
-            ),
+            "seen": pa.array(seconds, pa.timestamp("us")),
             "rate": pa.array(draw.normal(size=rows), pa.float32(), mask=draw.random(rows) < 0.3),
-            "late": pa.array(draw.random(rows) < 0.2 + 0.2 * group),
+            "late": pa.array(draw.random(rows) < 0.2 + 0.3 * group),
         }
     )
 
 
-KINDS = {"city": "categorical", "late": "categorical"}
+LABELS = ("city", "late", "kind", "code")
 
 
-def asked(table: pa.Table, epsilon: int = 5, **more: object) -> Request:
+def asked(table: pa.Table, epsilon: int = 5, **more: Any) -> Request:
     """Every column discovered."""
-    columns = tuple(Column(name, KINDS.get(name, "numerical")) for name in table.schema.names)  # type: ignore[arg-type]
-    return Request(columns, Fraction(epsilon), **more)  # type: ignore[arg-type]
+    names = [name for name in table.schema.names if name != "who"]
+    columns = tuple(Column(name, "categorical" if name in LABELS else "numerical") for name in names)
+    return Request(columns, Fraction(epsilon), **more)
 
 
-def test_schema_and_budget_are_exact() -> None:
+def spent(made: Any) -> Fraction:
+    return sum((spend.epsilon for spend in made.spends), Fraction(0))
+
+
+@pytest.mark.parametrize("target", [None, "late", "city", "age", "rate", "born"])
+def test_schema_and_budget_are_exact_whatever_the_target(target: str | None) -> None:
     table = mixed()
-    made = synthesize(table, asked(table, target="late"), seeded(1))
+    made = synthesize(table, asked(table, target=target), seeded(1))
     assert made.table.schema == table.schema
+    assert made.table.validate(full=True) is None
     assert not made.private
     assert abs(made.table.num_rows - ROWS) < 200
-    assert Fraction(99, 100) * 5 < sum(spend.epsilon for spend in made.spends) <= 5
-    assert set(made.table["city"].unique().to_pylist()) == {"Bonn", "Lyon", None}
+    assert Fraction(99, 100) * 5 < spent(made) <= 5
+    assert set(made.table["city"].unique().to_pylist()) <= {"Bonn", "Lyon", None}
     assert made.table["born"].null_count == 0
+    assert 0.2 < made.table["rate"].null_count / made.table.num_rows < 0.4
+    mean = {city: _mean(made.table, city) for city in ("Bonn", "Lyon")}
+    assert mean["Bonn"] < mean["Lyon"] - 12
 
 
-def test_a_column_that_identifies_is_refused_by_name() -> None:
-    table = mixed().append_column("passport", pa.array([f"P{i}" for i in range(ROWS)]))
-    columns = (*asked(mixed()).columns, Column("passport", "categorical"))
-    with pytest.raises(JobFailed, match="passport"):
-        synthesize(table, Request(columns, Fraction(5)), seeded(1))
+def _mean(table: pa.Table, city: str) -> float:
+    ages = table.filter(pc.equal(table["city"], city))["age"]
+    return float(pc.mean(ages).as_py())
 
 
-def test_a_request_that_does_not_fit_names_the_column() -> None:
+def test_the_target_is_predicted_by_what_predicts_it() -> None:
     table = mixed()
-    with pytest.raises(ValidationException, match="city"):
-        synthesize(
-            table, Request((Column("city", "numerical"), *asked(table).columns[1:]), Fraction(1)), seeded(1)
-        )
-    with pytest.raises(ValidationException, match="late"):
-        synthesize(table, Request(asked(table).columns[:-1], Fraction(1)), seeded(1))
+    made = synthesize(table, asked(table, target="late"), seeded(2)).table
+    for source in (table, made):
+        rates = [
+            pc.mean(source.filter(pc.equal(source["city"], c))["late"].cast("int8")).as_py()
+            for c in ("Bonn", "Lyon")
+        ]
+        assert rates[0] == pytest.approx(0.2, abs=0.06)
+        assert rates[1] == pytest.approx(0.5, abs=0.06)
+
+
+def test_a_seed_repeats_and_the_ledger_names_what_was_bought() -> None:
+    table = mixed(2000)
+    request = asked(table, target="late", rows=500, score=Fraction(1, 10))
+    first, second = (synthesize(table, request, seeded(7)) for _ in range(2))
+    assert first.table.equals(second.table)
+    assert first.table.num_rows == 500
+    assert {spend.what: spend.epsilon for spend in first.spends}["score"] == Fraction(1, 2)
+    assert not synthesize(table, request, seeded(8)).table.equals(first.table)
+
+
+def test_declared_domains_are_closed() -> None:
+    draw = np.random.default_rng(3)
+    table = pa.table({"kind": draw.choice(["a", "b", "secret"], 3000), "n": draw.integers(-50, 500, 3000)})
+    columns = (
+        Column("kind", "categorical", values=("a", "b", "c")),
+        Column("n", "numerical", low=0, high=9, step=3),
+    )
+    made = synthesize(table, Request(columns, Fraction(1)), seeded(1))
+    assert set(made.table["kind"].unique().to_pylist()) <= {"a", "b", "c"}
+    assert set(made.table["n"].unique().to_pylist()) <= {0, 3, 6, 9}
+
+
+def test_rare_values_become_the_rest() -> None:
+    draw = np.random.default_rng(3)
+    kind = np.where(
+        draw.random(5000) < 0.1, draw.integers(0, 400, 5000).astype(str), draw.choice(["x", "y"], 5000)
+    )
+    table = pa.table({"kind": kind, "n": draw.integers(0, 9, 5000)})
+    made = synthesize(table, asked(table, 1), seeded(1))
+    assert set(made.table["kind"].unique().to_pylist()) == {"x", "y", "OTHER"}
+    assert sorted(made.domain["kind"]["values"]) == ["x", "y"]
+
+
+def test_dependencies_are_kept_exactly() -> None:
+    draw = np.random.default_rng(4)
+    code = draw.integers(0, 6, 6000)
+    table = pa.table(
+        {"kind": np.array(list("abcdef"))[code], "n": code * 1000 + 7, "age": draw.integers(0, 90, 6000)}
+    )
+    request = asked(table, 3, target="age", dependencies=(Dependency(("kind",), "n"),))
+    made = synthesize(table, request, seeded(1)).table
+    pairs = set(zip(made["kind"].to_pylist(), made["n"].to_pylist(), strict=True))
+    assert len(pairs) == 6
+    assert sum(abs(n - ("abcdef".index(kind) * 1000 + 7)) <= 60 for kind, n in pairs) == 6
+
+
+def test_a_person_has_at_most_cap_rows_and_noise_for_as_many() -> None:
+    table = mixed().append_column("who", pa.array(np.arange(ROWS) // 8))
+    request = asked(table, 10, person=Person("who", 3))
+    made = synthesize(table, request, seeded(1))
+    assert abs(made.table.num_rows - ROWS * 3 / 8) < 300
+    assert "who" not in made.table.schema.names
+    assert made.unit == "all rows of one who, of which 3 count"
+
+
+def test_dictionaries_and_metadata_come_back() -> None:
+    table = (
+        mixed().set_column(0, "city", mixed()["city"].dictionary_encode()).replace_schema_metadata({"a": "b"})
+    )
+    made = synthesize(table, asked(table), seeded(1)).table
+    assert made.schema.equals(table.schema, check_metadata=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [(pa.array([f"P{i}" for i in range(ROWS)]), "categorical"), (pa.array(range(ROWS)), "numerical")],
+)
+def test_a_column_that_identifies_is_refused_by_name(values: pa.Array, kind: Any) -> None:
+    table = mixed().append_column("passport", values)
+    columns = (*asked(mixed()).columns, Column("passport", kind))
+    with pytest.raises(JobFailed, match="passport has a value of its own") as refusal:
+        synthesize(table, Request(columns, Fraction(5)), seeded(1))
+    assert "Leave it out of the query" in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"columns": (Column("city", "numerical"),)}, "not classified"),
+        ({"epsilon": Fraction(0)}, "epsilon must be above 0"),
+        ({"delta": Fraction(1)}, "delta must lie"),
+        ({"target": "size"}, "no column size"),
+        ({"rows": 0}, "rows must be 1"),
+        ({"person": Person("age", 0)}, "cap must be 1"),
+        ({"dependencies": (Dependency(("age",), "late"),), "target": "late"}, "target late"),
+        ({"dependencies": (Dependency(("age",), "late"), Dependency(("late",), "city"))}, "depend on none"),
+    ],
+)
+def test_a_request_that_does_not_fit_says_why(changes: dict[str, Any], words: str) -> None:
+    table = mixed(100)
+    plain = asked(table)
+    request = Request(**{"columns": plain.columns, "epsilon": plain.epsilon} | changes)
+    with pytest.raises(ValidationException, match=words):
+        synthesize(table, request, seeded(1))
+
+
+def test_a_label_is_no_number() -> None:
+    table = mixed(100)
+    columns = (Column("city", "numerical"), *asked(table).columns[1:])
+    with pytest.raises(ValidationException, match="city holds no numbers"):
+        synthesize(table, Request(columns, Fraction(1)), seeded(1))
+
+
+TYPES = {
+    "categorical": [pa.string(), pa.bool_(), pa.int8(), pa.large_string()],
+    "numerical": [
+        pa.int32(),
+        pa.float64(),
+        pa.decimal128(12, 3),
+        pa.date32(),
+        pa.timestamp("ms"),
+        pa.time32("s"),
+    ],
+}
+
+
+WIDTHS = {pa.date32(): pa.int32(), pa.time32("s"): pa.int32(), pa.timestamp("ms"): pa.int64()}
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[pa.Table, Request]:
+    """A small table of random types, some columns null in part, and a request for it with declared domains."""
+    numbers = np.random.default_rng(draw(st.integers(0, 2**32)))
+    rows = draw(st.integers(1, 300))
+    columns, arrays = [], {}
+    for at in range(draw(st.integers(1, 6))):
+        kind = draw(st.sampled_from(sorted(TYPES)))
+        type_ = draw(st.sampled_from(TYPES[kind]))
+        first = 2 if type_ == pa.bool_() else 5
+        pool = pa.array([at % first for at in range(5)], WIDTHS.get(type_, pa.int8())).cast(type_)
+        mask = numbers.random(rows) < draw(st.sampled_from([0, 0.5, 1]))
+        picked = pool.take(pa.array(numbers.integers(0, 5, rows), mask=mask))
+        arrays[f"c{at}"] = picked
+        known = tuple(pool.unique().to_pylist())
+        more = {"values": known} if kind == "categorical" else {"low": known[0], "high": known[-1]}
+        columns.append(Column(f"c{at}", kind, **more))  # type: ignore[arg-type]
+    target = draw(st.sampled_from([None, *arrays])) if len(arrays) > 1 else None
+    epsilon = Fraction(draw(st.sampled_from([1, 10, 100])), 10)
+    return pa.table(arrays), Request(tuple(columns), epsilon, target=target)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(tables(), st.integers(0, 2**32))
+def test_any_table_comes_back_with_its_schema_and_within_its_domain(
+    case: tuple[pa.Table, Request], seed: int
+) -> None:
+    table, request = case
+    made = synthesize(table, request, seeded(seed))
+    assert made.table.schema == table.schema
+    assert spent(made) <= request.epsilon
+    for column in request.columns:
+        values = set(made.table[column.name].drop_null().to_pylist())
+        if column.values is not None:
+            assert values <= set(column.values)
+        elif values:
+            assert column.low <= min(values)
+            assert max(values) <= column.high

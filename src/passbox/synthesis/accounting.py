@@ -1,9 +1,11 @@
-"""What a synthesis may spend, and what it spent: zero-concentrated differential privacy in exact arithmetic.
+"""What a synthesis may spend, and what it spent: zero-concentrated differential privacy in exact
+arithmetic.
 
 Every measurement is a discrete Gaussian of variance s²/(2ρ) over integers of sensitivity s, so it costs
 exactly ρ; costs add up; the sum becomes (ε, δ) by Canonne, Kamath and Steinke (2020), Proposition 12 of
 arXiv:2004.00010v3. Rational numbers throughout; what is not rational is rounded towards less budget. This
 module knows no data.
+
 """
 
 import math
@@ -13,7 +15,7 @@ from fractions import Fraction
 
 # the parts of delta: the conversion from ρ, values that a single row could bring in, and the noise's own
 # error
-CONVERSION, DISCOVERY, SAMPLING = Fraction(8, 10), Fraction(1, 10), Fraction(1, 10)
+CONVERSION, DISCOVERY, SAMPLING = Fraction(89, 100), Fraction(10, 100), Fraction(1, 100)
 _DIGITS = Context(prec=60)
 _SLACK = Decimal("1e-40")  # of the conversion's result, far above what 60 digits lose
 _GRID = 2**80

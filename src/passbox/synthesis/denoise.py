@@ -1,6 +1,8 @@
-"""Released tables made consistent: one estimate of what several of them say, and less noise where little is known.
+"""Released tables made consistent: one estimate of what several of them say, and less noise where little is
+known.
 
 Post-processing only. Tables have the class as their first axis.
+
 """
 
 from collections.abc import Sequence
@@ -18,7 +20,9 @@ def combined(tables: Sequence[Array], variances: Sequence[float]) -> tuple[Array
     """The average of unbiased estimates, weighted by 1/variance, and its variance."""
     weights = 1 / np.asarray(variances)
     total = float(weights.sum())
-    mean: Array = sum(w * np.asarray(t, dtype=np.float64) for w, t in zip(weights, tables, strict=True)) / total
+    mean: Array = (
+        sum(w * np.asarray(t, dtype=np.float64) for w, t in zip(weights, tables, strict=True)) / total
+    )
     return mean, 1 / total
 
 
@@ -30,23 +34,29 @@ def raked(table: Array, margins: Sequence[tuple[int, Array]], sweeps: int = 12) 
             others = tuple(at for at in range(1, result.ndim) if at != axis)
             now = result.sum(axis=others)
             factor = (margin + _SMALL) / np.maximum(now, _SMALL)
-            shape = [result.shape[0]] + [result.shape[at] if at == axis else 1 for at in range(1, result.ndim)]
+            shape = [result.shape[0]] + [
+                result.shape[at] if at == axis else 1 for at in range(1, result.ndim)
+            ]
             result *= factor.reshape(shape)
     return result
 
 
 def independent(left: Array, right: Array) -> Array:
-    """The table of (class, a, b) in which a and b are independent given the class; both have the same classes."""
+    """The table of (class, a, b) in which a and b are independent given the class; both have the same
+    classes.
+    """
     classes = np.maximum(left.sum(axis=1), _SMALL)
     table: Array = left[:, :, None] * right[:, None, :] / classes[:, None, None]
     return table
 
 
 def shrunk(noisy: Array, expected: Array, variance: float) -> Array:
-    """Each cell between what was measured and what was expected without measuring, by how much each is worth.
+    """Each cell between what was measured and what was expected without measuring, by how much each is
+    worth.
 
-    Cells differ from the expectation by about c times it; c is found from how far all of them differ beyond the
-    noise. A cell that is far beyond the noise is believed by itself.
+    Cells differ from the expectation by about c times it; c is found from how far all of them differ beyond
+    the noise. A cell that is far beyond the noise is believed by itself.
+
     """
     apart = noisy - expected
     beyond = float((apart**2).sum()) - variance * apart.size
@@ -58,6 +68,6 @@ def shrunk(noisy: Array, expected: Array, variance: float) -> Array:
 
 
 def settled(noisy: Array, possible: Array, total: float, classes: Array | None = None) -> Array:
-    """A released (class, a) table without negative or impossible cells, with the classes' rows where given."""
+    """A released (class, a) table without negative or impossible cells, with the classes given."""
     table = project(np.where(possible, noisy, -1e18), total) if possible.any() else np.zeros(noisy.shape)
     return table if classes is None else raked(table, []) * (classes / (table.sum(axis=1) + _SMALL))[:, None]

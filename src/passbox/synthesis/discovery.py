@@ -38,6 +38,7 @@ class Shape:
 
     cells: Cells
     weights: Array
+    nulls: float
 
 
 def labels(
@@ -106,6 +107,18 @@ def bounds(spec: asked.Column, column: pa.ChunkedArray, rho: Fraction, meter: Me
     low = edges[sure[0] * _PARTS + (first[0] if len(first) else 0)]
     high = edges[sure[-1] * _PARTS + (last[-1] if len(last) else _PARTS - 1) + 1]
     return low, high
+
+
+def repeats(spec: asked.Column, column: pa.ChunkedArray, rows: float, rho: Fraction, meter: Meter) -> None:
+    """Raises JobFailed for whole numbers that look like an identifier: a value of its own for each row."""
+    distinct = pc.count_distinct(column, mode="only_valid").as_py()
+    noisy, deviation = meter.release(DOMAINS, np.array([distinct]), rho)
+    if noisy[0] > max(0.99 * rows, rows - 3 * deviation) - deviation:
+        raise JobFailed(
+            "SYNTHESIS_COLUMN_REFUSED",
+            f"Almost every row of {spec.name} has a value of its own: such a column identifies and cannot be "
+            "synthesized. Leave it out of the query, round it, or declare its low and high in the template.",
+        )
 
 
 def _known(column: pa.ChunkedArray) -> Any:
@@ -184,18 +197,17 @@ def shape(column: pa.ChunkedArray, fine: Cells, rho: Fraction, rows: float, mete
     counts = np.bincount(codes, minlength=fine.size)
     known = fine.size - 1
     if known <= _COARSE:
-        noisy, _ = meter.release(SHAPES, counts, rho)
-        weights = project(noisy, rows)[:-1]
-        return Shape(fine, weights)
+        noisy, deviation = meter.release(SHAPES, counts, rho)
+        weights = project(noisy, rows)
+        return Shape(fine, weights[:-1], float(weights[-1]) * (noisy[-1] > 3 * deviation))
     part = (np.arange(known) * _COARSE) // known
     coarse = np.append(np.bincount(part, weights=counts[:-1], minlength=_COARSE).astype(np.int64), counts[-1])
     rough, _ = meter.release(SHAPES, coarse, rho / 2)
     single, deviation = meter.release(SHAPES, counts, rho / 2)
+    absent = float(rough[-1])
     rough = project(rough, rows)[:-1]
-    spikes = np.where(single[:-1] > deviation * (2 * np.log(known) + 6) ** 0.5, single[:-1], 0).astype(
-        np.float64
-    )
+    spikes = np.where(single[:-1] > deviation * (2 * np.log(known)) ** 0.5, single[:-1], 0).astype(np.float64)
     inside = np.bincount(part, weights=spikes, minlength=_COARSE)
     spikes *= np.minimum(1.0, rough / np.maximum(inside, 1.0))[part]
     spread = np.maximum(rough - inside, 0.0) / np.bincount(part, minlength=_COARSE)
-    return Shape(fine, spikes + spread[part])
+    return Shape(fine, spikes + spread[part], absent * (absent > 3 * deviation))

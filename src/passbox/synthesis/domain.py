@@ -52,6 +52,10 @@ class Labels:
         allowed[-1] = nullable
         return allowed
 
+    def described(self) -> dict[str, Any]:
+        """What is public of the column."""
+        return {"values": self.values.to_pylist(), "rest": self.rest}
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -100,6 +104,16 @@ class Cells:
         allowed = np.ones(self.size, dtype=bool)
         allowed[-1] = nullable
         return allowed
+
+    def described(self) -> dict[str, Any]:
+        """What is public of the column: bounds and step as values of its type, and the intervals told
+        apart.
+        """
+        ends = restored(
+            Numbers(np.array([self.edges[0], self.edges[-1] - (self.step or 0)]), None), self.kind
+        )
+        low, high = ends.to_pylist()
+        return {"low": low, "high": high, "step": self.step or None, "intervals": self.size - 1}
 
 
 Domain = Labels | Cells

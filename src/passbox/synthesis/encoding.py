@@ -1,7 +1,8 @@
 """Arrow columns as arrays of numbers, and back: exact for whole numbers, dates, times and decimals.
 
-A number is what a column counts in: a whole number itself, a date in days, a time or timestamp in its unit, a
-decimal in units of its last digit; floats stay floats. NaN counts as null. This module knows no privacy.
+A number is what a column counts in: a whole number itself, a date in days, a time or timestamp in its unit,
+a decimal in units of its last digit; floats stay floats. NaN counts as null. This module knows no privacy.
+
 """
 
 from dataclasses import dataclass

@@ -13,8 +13,10 @@ _SHAPE = 0.05  # what a column's own distribution counts beside what it says of 
 def groups(table: Array, ordered: bool, most: int, least: float) -> Array:
     """code → group, from a non-negative table of (class, code).
 
-    ordered: codes have an order and only neighbours are merged; else the class's share makes one. The last code,
-    null, is at the end of either. most: how many groups at most; least: the rows that a group should have.
+    ordered: codes have an order and only neighbours are merged; else the class's share makes one. The last
+    code, null, is at the end of either. most: how many groups at most; least: the rows that a group should
+    have.
+
     """
     counts = np.asarray(table, dtype=np.float64)
     order = np.arange(counts.shape[1]) if ordered else _by_class(counts)
@@ -57,7 +59,9 @@ def _by_class(counts: Array) -> Array:
 
 
 def _costs(columns: Array) -> Array:
-    """What is lost by merging each code with the next: nats of the class, and a little for the column itself."""
+    """What is lost by merging each code with the next: nats of the class, and a little for the column
+    itself.
+    """
     left, right = columns[:, :-1], columns[:, 1:]
     apart = _nats(left).sum(axis=0) - _nats(left.sum(axis=0))
     apart += _nats(right).sum(axis=0) - _nats(right.sum(axis=0))

@@ -1,9 +1,10 @@
 """A model that agrees with all measured marginals: iterative proportional fitting on a junction tree.
 
-Every array has the class as its first axis and a clique's nodes, in order, as the others. A sweep walks the tree
-once, down and up again; at each clique it moves the clique's own table towards each target inside it (Jiroušek and
-Přeučil 1995). For a table of non-negative, consistent targets of a tree one sweep is exact. Post-processing only:
-this module sees released numbers.
+Every array has the class as its first axis and a clique's nodes, in order, as the others. A sweep walks the
+tree once, down and up again; at each clique it moves the clique's own table towards each target inside it
+(Jiroušek and Přeučil 1995). For a table of non-negative, consistent targets of a tree one sweep is exact.
+Post-processing only: this module sees released numbers.
+
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ _SMALL = 1e-12
 
 @dataclass(frozen=True)
 class Target:
-    """A released marginal, without negative cells: of the class and `nodes`, and the variance of its noise."""
+    """A released marginal of the class and `nodes`, without negative cells, and its noise's variance."""
 
     nodes: Clique
     table: Array
@@ -28,7 +29,9 @@ class Target:
 
 @dataclass
 class Model:
-    """A junction tree and the table of each clique; all tables agree where they overlap and add up to the rows."""
+    """A junction tree and the table of each clique; all tables agree where they overlap and add up to the
+    rows.
+    """
 
     tree: Junction
     tables: list[Array]
@@ -54,14 +57,13 @@ def _along(factor: Array, clique: Clique, nodes: Sequence[int]) -> Array:
 
 def fit(
     tree: Junction,
-    sizes: Mapping[int, int],
     prior: Mapping[int, Array],
     targets: Sequence[Target],
     sweeps: int,
 ) -> Model:
     """The model nearest to independence (given the class) that meets the targets.
 
-    sizes: node → groups. prior: node → its table with the class, which the model starts from.
+    prior: node → its table with the class, which the model starts from.
     """
     tables = []
     for clique in tree.cliques:

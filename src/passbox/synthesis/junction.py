@@ -1,7 +1,8 @@
 """Junction trees: which cliques a graph over features needs so that its model can be computed exactly.
 
-The class (the target's groups, or one class where there is no target) is in every clique and is not a node here.
-Public structure only; this module knows neither data nor counts.
+The class (the target's groups, or one class where there is no target) is in every clique and is not a node
+here. Public structure only; this module knows neither data nor counts.
+
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,7 +57,9 @@ def spanning_tree(weights: Mapping[Pair, float]) -> list[Pair]:
 
 
 def cliques_of(nodes: Sequence[int], edges: Iterable[Pair], sizes: Mapping[int, int]) -> list[Clique]:
-    """The maximal cliques of the graph made chordal; next out is the node whose clique has the fewest cells."""
+    """The maximal cliques of the graph made chordal; next out is the node whose clique has the fewest
+    cells.
+    """
     near: dict[int, set[int]] = {node: set() for node in nodes}
     for a, b in edges:
         near[a].add(b)

@@ -1,6 +1,8 @@
-"""From codes to a model: the class with each column, the tree, further edges, and tables that agree with all of it.
+"""From codes to a model: the class with each column, the tree, further edges, and tables that agree with
+all of it.
 
 What is released here is charged by `Meter.release`; everything between two releases is post-processing.
+
 """
 
 from collections.abc import Sequence
@@ -14,7 +16,8 @@ from passbox.synthesis.encoding import Array
 from passbox.synthesis.feature import Feature
 from passbox.synthesis.grouping import groups
 from passbox.synthesis.junction import Pair, cliques_of, junction, spanning_tree
-from passbox.synthesis.measurement import Meter, histogram
+from passbox.synthesis.measurement import Meter, histogram, project
+from passbox.synthesis.target import Classes
 
 STAR, CLIQUES = "class with each column", "cliques"
 STAR_SHARE, TREE_SHARE, EDGES_SHARE = Fraction(20, 100), Fraction(6, 100), Fraction(4, 100)
@@ -22,12 +25,14 @@ CLIQUE_CELLS, ALL_CELLS = 400_000, 2_000_000
 MOST_GROUPS = 20
 TREED = 60  # columns that may have cliques of their own; the others hang on the class alone
 SWEEPS = 12
+EDGES = 2.0  # cliques for each column: one for the tree, as many again for what the tree misses
 
 
 @dataclass(frozen=True)
 class Learned:
-    """classes: rows of each class. stars: (class, code) of each feature. model: over the groups of the features
-    in `treed`, in that order; None where there are none."""
+    """classes: rows of each class. stars: (class, code) of each feature. model: over the groups of the
+    features in `treed`, in that order; None where there are none.
+    """
 
     classes: Array
     stars: list[Array]
@@ -36,23 +41,23 @@ class Learned:
 
 
 def learn(
-    codes: Sequence[Array], features: Sequence[Feature], given: Array, size: int, rows: float, meter: Meter
+    codes: Sequence[Array], features: Sequence[Feature], classes: Classes, rows: float, meter: Meter
 ) -> Learned:
     """The model of columns given the class; spends what is left.
 
-    codes: of each feature's rows. given, size: the class of each row and how many there are.
+    codes: of each feature's rows.
     """
+    given, size = classes.of, classes.size
     whole = meter.budget.left
     stars, variance = _stars(codes, features, given, size, rows, whole * STAR_SHARE, meter)
-    classes = stars[0].sum(axis=1)
     treed = _treed(stars, variance)
     if len(treed) < 2:
-        return Learned(classes, stars, [], None)
-    each = (whole - whole * (STAR_SHARE + TREE_SHARE + EDGES_SHARE)) / (len(treed) * 3 // 2)
+        return Learned(stars[0].sum(axis=1), stars, [], None)
+    each = (whole - whole * (STAR_SHARE + TREE_SHARE + EDGES_SHARE)) / int(len(treed) * EDGES)
     _group(features, stars, treed, rows, meter.deviation(each), size, variance)
     coarse = [features[at].groups[codes[at]].astype(np.uint8) for at in treed]
     singles = [_summed(stars[at], features[at].groups) for at in treed]
-    model = _cliques(coarse, singles, given, each, whole, variance, meter)
+    model = _cliques(coarse, singles, given, each, whole, meter)
     for at, node in zip(treed, range(len(treed)), strict=True):
         stars[at] = _within(stars[at], features[at].groups, model.marginal((node,)))
     return Learned(model.marginal(()), stars, treed, model)
@@ -72,9 +77,11 @@ def _stars(
         counts = histogram([given, code], [size, feature.size])
         released, deviation = meter.release(STAR, counts, rho / len(features))
         noisy.append(released)
+        if released[:, -1].sum() < 3 * deviation * size**0.5:
+            feature.possible[-1] = False  # no nulls, as far as can be told
     sums = [table.sum(axis=1) for table in noisy]
     classes, _ = denoise.combined(sums, [table.shape[1] for table in noisy])
-    classes = denoise.project(classes, rows)
+    classes = project(classes, rows)
     return [
         denoise.settled(table, np.broadcast_to(feature.possible, table.shape), rows, classes)
         for table, feature in zip(noisy, features, strict=True)
@@ -130,19 +137,21 @@ def _cliques(
     given: Array,
     each: Fraction,
     whole: Fraction,
-    variance: float,
     meter: Meter,
 ) -> inference.Model:
     nodes = range(len(coarse))
     sizes = {node: singles[node].shape[1] for node in nodes}
     pairs = [(a, b) for a in nodes for b in nodes if a < b]
     flat = {(a, b): denoise.independent(singles[a], singles[b]) for a, b in pairs}
-    found, noise = selection.scores(coarse, given, flat, whole * TREE_SHARE, meter)
+    found, _ = selection.scores(coarse, given, flat, whole * TREE_SHARE, meter)
     cost = {pair: 0.2 * meter.deviation(each) * flat[pair].size for pair in pairs}
     tree = spanning_tree({pair: found[pair] - cost[pair] for pair in pairs})
     raw = _released(coarse, given, {pair: flat[pair] for pair in sorted(tree)}, each, meter)
-    targets = _targets(raw, singles, meter.deviation(each) ** 2, variance)
-    known = {**flat, **selection.chained(tree, {t.nodes: t.table for t in targets}, singles)}
+    targets = _targets(raw, singles, meter.deviation(each) ** 2)
+    known = {
+        **flat,
+        **selection.chained(tree, {pair: t.table for pair, t in zip(raw, targets, strict=True)}, singles),
+    }
     rest = sorted((p for p in pairs if p not in raw), key=lambda p: cost[p] - found[p])[: 4 * len(coarse)]
     edges = list(raw)
     if rest:
@@ -155,19 +164,19 @@ def _cliques(
     if more:
         each = meter.budget.left / len(more)
         raw |= _released(coarse, given, {pair: flat[pair] for pair in sorted(more)}, each, meter)
-    targets = _targets(raw, singles, meter.deviation(each) ** 2, variance)
+    targets = _targets(raw, singles, meter.deviation(each) ** 2)
     prior = {node: singles[node] for node in nodes}
-    return inference.fit(junction(list(nodes), edges, sizes), sizes, prior, targets, SWEEPS)
+    return inference.fit(junction(list(nodes), edges, sizes), prior, targets, SWEEPS)
 
 
-def _released(coarse: Sequence[Array], given: Array, shapes: dict[Pair, Array], each: Fraction, meter: Meter) -> dict[Pair, Array]:
+def _released(
+    coarse: Sequence[Array], given: Array, shapes: dict[Pair, Array], each: Fraction, meter: Meter
+) -> dict[Pair, Array]:
     exact = selection.tables(coarse, given, shapes)
     return {pair: meter.release(CLIQUES, counts, each)[0] for pair, counts in zip(shapes, exact, strict=True)}
 
 
-def _targets(
-    raw: dict[Pair, Array], singles: list[Array], variance: float, star: float
-) -> list[inference.Target]:
+def _targets(raw: dict[Pair, Array], singles: list[Array], variance: float) -> list[inference.Target]:
     """Consistent, denoised tables of the measured pairs."""
     targets = []
     for (a, b), noisy in raw.items():
@@ -179,7 +188,12 @@ def _targets(
 
 
 def _further(
-    gains: dict[Pair, float], cost: dict[Pair, float], edges: list[Pair], sizes: dict[int, int], classes: int, most: int
+    gains: dict[Pair, float],
+    cost: dict[Pair, float],
+    edges: list[Pair],
+    sizes: dict[int, int],
+    classes: int,
+    most: int,
 ) -> list[Pair]:
     """Edges worth their noise, best first, while the cliques stay within the caps."""
     chosen: list[Pair] = []

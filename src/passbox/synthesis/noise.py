@@ -1,12 +1,13 @@
 """Discrete Gaussian noise on integer counts, by a table of exact thresholds.
 
-A draw is one 64-bit number looked up among the cumulative probabilities, which are computed in 256-bit
+A draw is one 128-bit number looked up among the cumulative probabilities, which are computed in 256-bit
 integers, so no float is near what is released (Mironov 2012). How far a table is from the ideal is `error`,
 an upper bound that the budget charges to δ. This module knows neither what is counted nor where the bits
 come from.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,7 +19,8 @@ import numpy.typing as npt
 
 Integers = npt.NDArray[np.int64]
 _BITS = 256
-_TAIL = 90  # a weight below 2⁻⁹⁰ of the greatest is left out
+_ONE = 1 << 128
+_TAIL = 150  # a weight below 2⁻¹⁵⁰ of the greatest is left out
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,24 @@ def seeded(seed: int) -> Source:
 
 @dataclass(frozen=True)
 class Table:
-    """Cumulative probabilities in 2⁻⁶⁴ of −bound … bound; error: total variation from the ideal, at most."""
+    """Cumulative probabilities in 2⁻¹²⁸ of −bound … bound, their upper halves in an array.
 
-    thresholds: npt.NDArray[np.uint64]
+    error: total variation from the ideal distribution, at most.
+    """
+
+    exact: tuple[int, ...]
+    upper: npt.NDArray[np.uint64]
     bound: int
     error: Fraction
 
     def sample(self, count: int, source: Source) -> Integers:
-        """`count` independent draws."""
-        found = np.searchsorted(self.thresholds, source.words(count), side="right")
+        """`count` independent draws. Where 64 bits do not decide, which is all but never, 64 more are
+        drawn.
+        """
+        words = source.words(count)
+        found = np.searchsorted(self.upper, words, side="right")
+        for at in np.nonzero((found > 0) & (self.upper[found - 1] == words))[0]:
+            found[at] = bisect_right(self.exact, int(words[at]) << 64 | int(source.words(1)[0]))
         return found.astype(np.int64) - self.bound
 
     def above(self, threshold: int) -> Fraction:
@@ -63,27 +74,26 @@ class Table:
             return Fraction(0)
         if threshold <= -self.bound:
             return Fraction(1)
-        return 1 - Fraction(int(self.thresholds[threshold + self.bound - 1]), 2**64)
+        return 1 - Fraction(self.exact[threshold + self.bound - 1], _ONE)
 
 
 @lru_cache(maxsize=64)
 def table(variance: Fraction) -> Table:
     """The table of the discrete Gaussian with parameter σ² = `variance`: P(x) ∝ exp(−x²/2σ²)."""
-    one = 1 << _BITS
     # w(j+1) = w(j)·q(j) and q(j+1) = q(j)·r, with q(0) = exp(−1/2σ²), r = exp(−1/σ²), in fixed point
     step, ratio = _exp(1 / (2 * variance)), _exp(1 / variance)
-    weights = [one]
+    weights = [1 << _BITS]
     while weights[-1] >> (_BITS - _TAIL):
         weights.append(weights[-1] * step >> _BITS)
         step = step * ratio >> _BITS
     bound = len(weights) - 1
     halves = weights[:0:-1] + weights
-    total, running, thresholds = sum(halves), 0, []
+    total, running, exact = sum(halves), 0, []
     for weight in halves[:-1]:
         running += weight
-        thresholds.append((running << 64) // total)
-    error = Fraction(2 * bound + 1, 2**64) + Fraction(4 * (bound + 1), 2**_TAIL)
-    return Table(np.array(thresholds, dtype=np.uint64), bound, error)
+        exact.append(min(running * _ONE // total, _ONE - 1))
+    error = Fraction(2 * bound + 1, _ONE) + Fraction(4 * (bound + 1), 2**_TAIL)
+    return Table(tuple(exact), np.array([value >> 64 for value in exact], dtype=np.uint64), bound, error)
 
 
 def _exp(power: Fraction) -> int:

@@ -19,11 +19,13 @@ class Column:
 
     kind:   categorical (labels) or numerical (numbers, dates, times: what has an order and distances).
     values: categorical: all values that may appear, as Python values of the column's type; others count as
-            the rest. None: discovered under the budget.
+    the rest. None: discovered under the budget.
     low, high, step: numerical: bounds and, if there is one, the distance between neighbouring values, as
-            Python values of the column's type (step of a date or time: a timedelta). Values beyond the bounds
-            are moved to them. None: discovered under the budget.
-    rest:   categorical, discovered, of text: the one value that stands for all that are too rare to be told.
+    Python values of the column's type (step of a date or time: a timedelta). Values beyond the bounds are
+    moved to them. None: discovered under the budget.
+    rest:   categorical, discovered, of text: the one value that stands for all that are too rare to be
+    told.
+
     """
 
     name: str
@@ -96,6 +98,8 @@ class Request:
             raise refused("score", f"The score's share must lie between 0 and 1; it is {float(self.score)}.")
         if self.rows is not None and self.rows < 1:
             raise refused("rows", f"rows must be 1 or more; it is {self.rows}.")
+        if self.person and self.person.cap < 1:
+            raise refused("person", f"A person's cap must be 1 or more; it is {self.person.cap}.")
         names = [column.name for column in self.columns]
         person = [self.person.column] if self.person else []
         if sorted(names + person) != sorted(schema):
@@ -106,13 +110,13 @@ class Request:
                 "Every column of the table must be classified once: "
                 f"not classified {missing}, not in the table {beyond}.",
             )
+        if not set(names) - {self.target}:
+            raise refused("columns", "There must be a column beside the target.")
         for column in self.columns:
             _check_column(column, schema[column.name])
         self._check_roles()
 
     def _check_roles(self) -> None:
-        if self.person and self.person.cap < 1:
-            raise refused("person", f"A person's cap must be 1 or more; it is {self.person.cap}.")
         if self.target is not None:
             self.column(self.target)
         seen: set[str] = set()

@@ -1,7 +1,8 @@
 """Drawing rows from a private model, stratified: a share p of n rows gets n·p of them, to within one.
 
-Everything here works on what has been released, so it costs no budget and needs no secrecy. This module knows
-arrays only.
+Everything here works on what has been released, so it costs no budget and needs no secrecy. This module
+knows arrays only.
+
 """
 
 import numpy as np

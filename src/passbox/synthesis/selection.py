@@ -1,7 +1,10 @@
-"""Which columns go together: scores of pairs, released together, and the tree and further edges chosen by them.
+"""Which columns go together: scores of pairs, released together, and the tree and further edges chosen by
+them.
 
-The score of a pair is by how many rows the exact table of (class, a, b) differs from what was already known of it,
-which is public by then and rounded to whole numbers; so one row more or less changes a score by at most 1.
+The score of a pair is by how many rows the exact table of (class, a, b) differs from what was already known
+of it, which is public by then and rounded to whole numbers; so one row more or less changes a score by at
+most 1.
+
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +26,9 @@ def scores(
     rho: Fraction,
     meter: Meter,
 ) -> tuple[dict[Pair, float], float]:
-    """Pair → noisy number of rows in which data and `known` (class, a, b) differ, and the noise's deviation."""
+    """Pair → noisy number of rows in which data and `known` (class, a, b) differ, and the noise's
+    deviation.
+    """
     pairs = list(known)
     exact = np.zeros(len(pairs), dtype=np.int64)
     for at, (pair, counts) in enumerate(zip(pairs, tables(codes, classes, known), strict=True)):
@@ -47,7 +52,9 @@ def tables(codes: Sequence[Array], classes: Array, shapes: Mapping[Pair, Array])
     return [counts.reshape(shape.shape) for counts, shape in zip(found, shapes.values(), strict=True)]
 
 
-def chained(tree: Sequence[Pair], tables: Mapping[Pair, Array], singles: Sequence[Array]) -> dict[Pair, Array]:
+def chained(
+    tree: Sequence[Pair], tables: Mapping[Pair, Array], singles: Sequence[Array]
+) -> dict[Pair, Array]:
     """What a tree of (class, a, b) tables says of every pair: the tables multiplied along the path."""
     near: dict[int, list[int]] = {}
     for a, b in tree:

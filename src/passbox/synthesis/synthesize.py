@@ -1,10 +1,12 @@
 """The door of the room: a table and a request in, synthetic rows and the ledger of what they cost out.
 
-A template of the work: domains, then the target with each column, then which columns go together, then those
-cliques, then a model of all measurements, then rows drawn from it. Only `Meter.release` lets numbers out.
+The order of the work: rows that count, domains, the class with each column, which columns go together,
+their tables, a model of all of it, and rows drawn from the model. Only `Meter.release` lets numbers out of
+the data.
+
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -12,30 +14,39 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from passbox.synthesis import accounting, discovery, feature, modelling, sampling
-from passbox.synthesis.domain import Labels
-from passbox.synthesis.encoding import labels_only
+from passbox.synthesis import dependency, modelling, sampling
+from passbox.synthesis.accounting import Budget, Spend
+from passbox.synthesis.encoding import Array, labels_only
+from passbox.synthesis.feature import Feature, features
 from passbox.synthesis.measurement import Meter
 from passbox.synthesis.noise import Source
 from passbox.synthesis.request import Request
+from passbox.synthesis.target import Classes, classes
+from passbox.synthesis.unit import bounded
 
 COUNT, SCORE = "row count", "score"
+COUNT_SHARE, DEPENDENCY_SHARE = Fraction(1, 200), Fraction(2, 100)
 
 
 @dataclass(frozen=True)
 class Synthetic:
-    """table:   the synthetic rows: names, types, nullability and metadata of the input, the person's column
+    """table:   the synthetic rows: names, types, nullability and metadata of the input, a person's column
     aside.
     spends:  what the budget went for; the lines' ε add up to at most the ε asked, nearly all of it.
-    epsilon, delta: the claim, for the table, the domains and this ledger together.
+    epsilon, delta, rho: the claim, for the table, the domains and this ledger together; ρ is what zCDP it
+    is.
+    unit:    what the claim protects, in words.
     domain:  column → what is public of it: values, or bounds, step and number of cells.
     private: False where the randomness could be repeated; then nothing is claimed.
+
     """
 
     table: pa.Table
-    spends: tuple[accounting.Spend, ...]
+    spends: tuple[Spend, ...]
     epsilon: Fraction
     delta: Fraction
+    rho: Fraction
+    unit: str
     domain: Mapping[str, Mapping[str, Any]]
     private: bool
 
@@ -45,83 +56,86 @@ def synthesize(
 ) -> Synthetic:
     """Synthetic rows for a table.
 
-    source: `Source(os.urandom, private=True)`, or `noise.seeded(n)` to repeat a run, which is then not
-    private. Raises ValidationException for a request that does not fit the table and JobFailed for a column
+    source: `Source(os.urandom, private=True)`, or `seeded(n)` to repeat a run, which is then not private.
+    progress: called with a sentence as each part of the work begins; the sentences hold nothing of the
+    data. Raises ValidationException for a request that does not fit the table and JobFailed for a column
     that cannot be synthesized.
+
     """
-    request.check({field.name: labels_only(field.type) for field in table.schema})
-    sensitivity = request.person.cap if request.person else 1
-    budget = accounting.Budget(request.epsilon, request.delta, sensitivity)
-    meter = Meter(budget, source, progress)
+    plain = _plain(table)
+    request.check({field.name: labels_only(field.type) for field in plain.schema})
+    person = request.person
+    meter = Meter(Budget(request.epsilon, request.delta, person.cap if person else 1), source, progress)
+    budget = meter.budget
     if request.score:
         budget.spend(SCORE, budget.rho * request.score)
-    whole = budget.left
-    noisy, _ = meter.release(COUNT, np.array([table.num_rows]), whole / 200)
+    counted = bounded(plain, person)
+    noisy, _ = meter.release(COUNT, np.array([counted.num_rows]), budget.left * COUNT_SHARE)
     rows = max(1, int(noisy[0]))
-    features = _features(table, request, rows, whole / 10, meter)
-    generator = source.generator()
-    codes = {f.name: f.domain.encode(table[f.name]) for f in features}
-    drawn = _draw(codes, features, request, rows, meter, generator)
-    made = [drawn[name] for name in table.schema.names if name in drawn]
-    kept = [table.schema.field(name) for name in table.schema.names if name in drawn]
-    out = pa.Table.from_arrays(made, schema=pa.schema(kept, metadata=table.schema.metadata))
-    domain = {f.name: {"size": f.size} for f in features}
-    return Synthetic(out, tuple(budget.spends), request.epsilon, request.delta, domain, source.private)
+    progress("Finding the domains of the columns.")
+    every = features(counted, request, rows, meter)
+    codes = {feature.name: feature.domain.encode(counted[feature.name]) for feature in every}
+    made = _made(every, codes, request, rows, meter)
+    out = [table.schema.field(name) for name in table.schema.names if name in made]
+    return Synthetic(
+        pa.Table.from_arrays(
+            [made[field.name].cast(field.type) for field in out],
+            schema=pa.schema(out, metadata=table.schema.metadata),
+        ),
+        tuple(budget.spends),
+        request.epsilon,
+        request.delta,
+        budget.rho,
+        f"all rows of one {person.column}, of which {person.cap} count" if person else "one row",
+        {feature.name: feature.domain.described() for feature in every},
+        source.private,
+    )
 
 
-def _features(
-    table: pa.Table, request: Request, rows: int, rho: Fraction, meter: Meter
-) -> list[feature.Feature]:
-    found = []
-    each = rho / (3 * len(request.columns))
-    for spec in request.columns:
-        column, field = table[spec.name], table.schema.field(spec.name)
-        if spec.kind == "categorical":
-            if spec.values is None:
-                labels = discovery.labels(spec, column, rows, each, len(request.columns), meter)
-            else:
-                labels = Labels(pa.array(spec.values, field.type))
-            found.append(feature.of_labels(spec.name, labels, field.nullable))
-            continue
-        if spec.low is None:
-            low, high = discovery.bounds(spec, column, each, meter)
-            floats = pa.types.is_floating(field.type)
-            step = discovery.places(column, each, meter) if floats else 1
-        else:
-            low, high, step = discovery.declared(spec, field.type)
-        fine = discovery.cells(field.type, low, high, step)
-        shape = discovery.shape(column, fine, each, rows, meter)
-        found.append(feature.of_numbers(spec.name, shape, field.nullable))
-    return found
+def _plain(table: pa.Table) -> pa.Table:
+    """The table without dictionaries: the values themselves."""
+    for at, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            plain = pa.field(field.name, field.type.value_type, field.nullable)
+            table = table.set_column(at, plain, table[field.name].cast(field.type.value_type))
+    return table
 
 
-def _draw(
-    codes: dict[str, Any],
-    features: list[feature.Feature],
-    request: Request,
-    rows: int,
-    meter: Meter,
-    generator: np.random.Generator,
+def _made(
+    every: Sequence[Feature], codes: Mapping[str, Array], request: Request, rows: int, meter: Meter
 ) -> dict[str, pa.Array]:
-    """Learn, then draw."""
-    wanted = request.rows or rows
-    target = next((f for f in features if f.name == request.target), None)
-    others = [f for f in features if f is not target]
-    count = len(codes[features[0].name])
-    given, size = np.zeros(count, dtype=np.uint8), 1
-    if target is not None:
-        given, size = codes[target.name], target.size
-    learned = modelling.learn([codes[f.name] for f in others], others, given, size, rows, meter)
-    classes = sampling.conditional(np.zeros(wanted, np.int64), learned.classes[None, :], generator)
-    drawn: dict[str, pa.Array] = {}
-    if target is not None:
-        drawn[target.name] = target.decode(classes, generator)
-    groups = sampling.rows(learned.model, classes, generator) if learned.model else {}
-    place = {at: node for node, at in enumerate(learned.treed)}
-    for at, f in enumerate(others):
-        if at in place:
-            new = sampling.below(groups[place[at]], f.groups, learned.stars[at], classes, generator)
+    """Column → its synthetic values."""
+    budget, generator = meter.budget, meter.source.generator()
+    each = budget.left * DEPENDENCY_SHARE
+    mapped = [dependency.learn(declared, every, codes, each, meter) for declared in request.dependencies]
+    dependent = {known.dependent.name for known in mapped}
+    target = next((feature for feature in every if feature.name == request.target), None)
+    count = len(codes[every[0].name])
+    given = classes(target, codes, rows, meter) if target else Classes.none(count)
+    others = [f for f in every if f is not target and f.name not in dependent]
+    learned = modelling.learn([codes[f.name] for f in others], others, given, rows, meter)
+    meter.progress("Drawing rows.")
+    drawn = _drawn(others, learned, request.rows or rows, generator)
+    class_of = drawn.pop("")
+    made = {f.name: f.decode(drawn[f.name], generator) for f in others}
+    if target:
+        drawn[target.name] = given.codes(target, class_of, generator)
+        made[target.name] = target.decode(drawn[target.name], generator)
+    return made | {known.dependent.name: known.values(drawn, generator) for known in mapped}
+
+
+def _drawn(
+    others: Sequence[Feature], learned: modelling.Learned, rows: int, generator: np.random.Generator
+) -> dict[str, Array]:
+    """Feature → the code of each row; under "" its class."""
+    of = sampling.conditional(np.zeros(rows, np.uint8), learned.classes[None, :], generator)
+    groups = sampling.rows(learned.model, of, generator) if learned.model else {}
+    drawn = {"": of}
+    for at, feature in enumerate(others):
+        star = learned.stars[at]
+        if at in learned.treed:
+            group = groups[learned.treed.index(at)]
+            drawn[feature.name] = sampling.below(group, feature.groups, star, of, generator)
         else:
-            new = sampling.conditional(classes, learned.stars[at], generator)
-        drawn[f.name] = f.decode(new, generator)
+            drawn[feature.name] = sampling.conditional(of, star, generator)
     return drawn
