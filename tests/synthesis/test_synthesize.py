@@ -210,7 +210,7 @@ WIDTHS = {pa.date32(): pa.int32(), pa.time32("s"): pa.int32(), pa.timestamp("ms"
 
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[pa.Table, Request]:
-    """A small table of random types, some columns null in part, and a request for it with declared domains."""
+    """A small table of random types, some columns null in part, and a request with declared domains."""
     numbers = np.random.default_rng(draw(st.integers(0, 2**32)))
     rows = draw(st.integers(1, 300))
     columns, arrays = [], {}
