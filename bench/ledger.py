@@ -14,7 +14,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from passbox import names
@@ -58,7 +57,7 @@ def _posted(number: int, chance: random.Random) -> Iterator[tuple[Transfer, Tran
             price_per=price.per,
             at=float(job),
         )
-        yield reserve, replace(reserve, id=reserve.id[:-7] + "post", kind="post", settles=reserve.id)
+        yield reserve, reserve._replace(id=reserve.id[:-7] + "post", kind="post", settles=reserve.id)
 
 
 def fill(database: Database, number: int) -> None:

@@ -342,7 +342,7 @@ def ledger_transfers(home: Path, as_json: bool, month: str | None, payer: str | 
 
     with _database(home).read() as tx:
         rows = [
-            vars(entry)
+            entry._asdict()
             for entry in transfers.all_(tx)
             if month in (None, entry.month) and payer in (None, entry.payer)
         ]

@@ -15,9 +15,6 @@ def database(tmp_path: Path) -> Database:
 
 
 PLANS: list[tuple[dict[str, Any], str]] = [
-    ({"arn": "x"}, "resource_by_arn"),
-    ({"arn": "x", "membership": "x"}, "resource_by_arn"),
-    ({"arn": "x", "collaboration": "x", "accounts": ["x", "y"]}, "resource_by_arn"),
     ({"account": "x"}, "resource_by_account"),
     ({"account": "x", "statuses": ["x", "y"]}, "resource_by_account"),
     ({"account": "x", "collaboration": "x"}, "resource_by_collaboration"),
@@ -43,6 +40,29 @@ def test_every_list_goes_by_its_index(
         [step, *rest] = plan(tx, what, wanted)
     assert f"INDEX {index} " in step
     assert rest == (["USE TEMP B-TREE FOR ORDER BY"] if "parents" in bounds else [])
+
+
+@pytest.mark.parametrize("paged", [False, True], ids=["first", "next"])
+@pytest.mark.parametrize("what", ["row", "place", "count"])
+@pytest.mark.parametrize(
+    "bounds",
+    [{}, {"membership": "x"}, {"collaboration": "x", "accounts": ["x", "y"]}, {"statuses": ["x", "y"]}],
+    ids="+".join,
+)
+def test_an_arn_is_found_by_its_end(
+    database: Database, bounds: dict[str, Any], what: str, paged: bool
+) -> None:
+    """By the identifier that it ends in, or by the index of those that end in no identifier of their row."""
+    wanted: Any = {"arn": "x", **bounds, **({"after": 1} if paged else {})}
+    with database.read() as tx:
+        steps = [
+            step for step in plan(tx, what, wanted) if step.startswith(("SEARCH", "SCAN resource", "USE"))
+        ]
+    assert steps == [
+        "SEARCH resource USING INTEGER PRIMARY KEY (rowid=?)",
+        "SEARCH resource USING COVERING INDEX sqlite_autoindex_resource_1 (id=?)",
+        "SEARCH resource USING INDEX resource_by_arn_end (<expr>=?)",
+    ]
 
 
 @pytest.mark.parametrize("column", ["account", "membership"])

@@ -13,8 +13,8 @@ import pytest
 
 from passbox import names
 from passbox.errors import ConflictException
+from passbox.state import caps, resources
 from passbox.state import database as module
-from passbox.state import resources
 from passbox.state.database import Database, Transaction
 from passbox.state.resources import Resource
 
@@ -36,14 +36,17 @@ def database(path: Path) -> Database:
 
 def row(id: str, **columns: Any) -> Resource:
     now = names.now()
-    fixed: dict[str, Any] = {"kind": KIND, "arn": f"arn:{id}", "account": "1" * 12, "collaboration": ROOM}
+    fixed: dict[str, Any] = {"kind": KIND, "arn": f"arn:{id}", "account": "1" * 12}
+    fixed |= {"collaboration": ROOM, "parent": ROOM}
     return Resource(**{**fixed, "id": id, "status": "NEW", "created": now, "updated": now, **columns})
 
 
 def see(tx: Transaction) -> list[str]:
-    """What the three reads that are remembered give for the row `a` and its list."""
+    """What the reads that are remembered give for the row `a` and its two lists, which have the same rows."""
     found = resources.get(tx, KIND, "a"), resources.by_arn(tx, KIND, "arn:a")
-    listed = ",".join(f"{each.id}:{each.status}" for each in resources.all_in(tx, KIND, ROOM))
+    rows = resources.all_in(tx, KIND, ROOM)
+    assert resources.all_under(tx, KIND, ROOM) == rows
+    listed = ",".join(f"{each.id}:{each.status}" for each in rows)
     return [*(str(each and each.status) for each in found), listed]
 
 
@@ -71,7 +74,7 @@ def test_what_nobody_has_written_is_read_once(database: Database) -> None:
         assert see(tx) == ["NEW", "NEW", "a:NEW"]
     with queries(database) as asked:
         with database.write() as tx:
-            resources.add(tx, row("x", collaboration="elsewhere"))
+            resources.add(tx, row("x", collaboration="elsewhere", parent="elsewhere"))
             assert see(tx) == ["NEW", "NEW", "a:NEW"]
         with database.group() as group, group.write() as tx:
             assert see(tx) == ["NEW", "NEW", "a:NEW"]
@@ -107,6 +110,29 @@ def test_what_this_process_writes_is_seen_by_the_next_write(database: Database) 
         resources.remove(tx, resources.require(tx, KIND, "a"))
     with database.write() as tx:
         assert see(tx) == ["None", "None", "b:NEW"]
+
+
+def test_a_cap_is_read_once_until_it_changes(database: Database) -> None:
+    def limits(tx: Transaction) -> list[int]:
+        return [cap.limit for cap in caps.of_cost(tx, "p", ROOM, "t")]
+
+    month, lifetime = (caps.Cap("p", ROOM, "t", period, 5, 0.0, 0.0) for period in ("MONTH", "LIFETIME"))
+    with database.write() as tx:
+        assert limits(tx) == []
+        caps.put(tx, month)
+        assert limits(tx) == [5]
+    with database.write() as tx:
+        caps.put(tx, month._replace(limit=7))
+        assert limits(tx) == [7]
+        caps.put(tx, lifetime)
+        assert limits(tx) == [5, 7]
+        caps.remove(tx, month)
+    with database.write() as tx:
+        assert limits(tx) == [5]
+    with queries(database) as asked, database.write() as tx:
+        assert limits(tx) == [5]
+        assert caps.of_cost(tx, "p", ROOM, "another") == []
+    assert len(asked) == 1
 
 
 def test_an_undone_write_of_a_group_leaves_nothing_seen(database: Database) -> None:
@@ -167,7 +193,7 @@ def test_what_is_remembered_is_bounded(database: Database, monkeypatch: pytest.M
         see(tx)
     with queries(database) as asked, database.write() as tx:
         see(tx)
-    assert len(asked) == 3
+    assert len(asked) == 4
 
 
 def test_a_database_opened_again_has_seen_nothing(database: Database, path: Path) -> None:

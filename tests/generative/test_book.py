@@ -5,7 +5,6 @@ spend cap and every access budget.
 import contextlib
 import sqlite3
 import tempfile
-from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -374,7 +373,7 @@ def test_what_is_not_one_use_is_seen(database: Database, amount: int) -> None:
         budgets.reserve(tx, job="j", collaboration="c", associations=["visits"])
         book.check(tx)
         [use] = transfers.of_job(tx, "j")
-        book.hold(tx, replace(use, id="j/other", amount=amount, sequence=None))
+        book.hold(tx, use._replace(id="j/other", amount=amount, sequence=None))
         with pytest.raises(book.BookError):
             book.check(tx)
 
@@ -386,8 +385,8 @@ def test_a_use_that_was_given_back_is_seen(database: Database) -> None:
         budgets.spend(tx, "j")
         book.check(tx)
         use = transfers.of_job(tx, "j")[-1]
-        back = replace(
-            use, id="j/back", kind="refund", settles=None, debit=use.credit, credit=use.debit, sequence=None
+        back = use._replace(
+            id="j/back", kind="refund", settles=None, debit=use.credit, credit=use.debit, sequence=None
         )
         transfers.add(tx, back)
         transfers.move(tx, back, posted=1, quantity=-back.quantity, charges=-1)

@@ -12,7 +12,6 @@ Spend caps and access budgets are held within the transaction that reserves or p
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from passbox import names
 from passbox.errors import PassboxError
@@ -107,8 +106,7 @@ def refund(tx: Transaction, job: str) -> list[Transfer]:
     made = []
     for entry in transfers.of_job(tx, job):
         if entry.kind == "post" and entry.unit == MONEY:
-            back = replace(
-                entry,
+            back = entry._replace(
                 id=f"{job}/{entry.cost_type}/refund",
                 kind="refund",
                 settles=None,
@@ -195,8 +193,7 @@ def _post(tx: Transaction, reservation: Transfer, amount: int, quantity: int) ->
 
 
 def _settle(tx: Transaction, kind: str, reservation: Transfer, amount: int, quantity: int) -> Transfer:
-    entry = replace(
-        reservation,
+    entry = reservation._replace(
         id=f"{reservation.job}/{reservation.cost_type}/{kind}",
         kind=kind,
         settles=reservation.id,

@@ -88,8 +88,10 @@ def calendar(type: str, at: float) -> tuple[float, float]:
 
 def of_table(tx: Transaction, association: str) -> Budget | None:
     """The budget of a table association, by its id; None where its uses are not limited."""
-    template = resources.first(tx, KIND, parent=association, statuses=[TYPE])
-    return None if template is None else of_template(tx, template)
+    for template in resources.all_under(tx, KIND, association):
+        if template.status == TYPE:
+            return of_template(tx, template)
+    return None
 
 
 def of_template(tx: Transaction, template: Resource) -> Budget:

@@ -23,6 +23,7 @@ MONEY = "usd_micro"  # the unit of money in the book
 MICRO = 1_000_000  # micro-dollars of a dollar
 MILLI = 1_000  # milli-units of a unit
 MINIMUM_QUERY_SECONDS = 60
+_REMEMBERED = 1_000  # prices of a day
 CRPU_PER_WORKER = {"CR.1X": 2, "CR.4X": 8, "CR.8X": 16}
 
 
@@ -80,14 +81,20 @@ class RateCard:
             Rate(date.min, cost_type, Price(PUBLISHED[cost_type], MEASURES[cost_type].per))
             for cost_type in COST_TYPES
         ]
+        self._prices: dict[tuple[str, int], Price] = {}  # by day since the epoch
         self.rates = sorted(public + (rates or []), key=lambda rate: rate.effective)
 
     def price(self, cost_type: str, at: float) -> Price:
         """The price in force at a time in seconds since the epoch."""
-        day = datetime.fromtimestamp(at, UTC).date()
-        return [rate.price for rate in self.rates if rate.cost_type == cost_type and rate.effective <= day][
-            -1
-        ]
+        key = cost_type, int(at // 86_400)
+        if key not in self._prices:
+            if len(self._prices) > _REMEMBERED:
+                self._prices.clear()
+            day = datetime.fromtimestamp(at, UTC).date()
+            self._prices[key] = [
+                rate.price for rate in self.rates if rate.cost_type == cost_type and rate.effective <= day
+            ][-1]
+        return self._prices[key]
 
     def listing(self, at: float) -> list[Rate]:
         """The rates in force at a time and those to come, by cost type and day."""

@@ -43,6 +43,7 @@ _PUT = Statement(
 
 def put(tx: Transaction, cap: Cap) -> None:
     """Writes a cap, over the one there was."""
+    _forget(tx, cap)
     tx.execute(_PUT, cap._asdict())
 
 
@@ -53,8 +54,12 @@ def get(tx: Transaction, payer: str, collaboration: str, cost_type: str, period:
 
 
 def of_cost(tx: Transaction, payer: str, collaboration: str, cost_type: str) -> list[Cap]:
-    """The caps on one cost type: at most one for each period."""
-    return _caps(tx, _OF_COST, payer=payer, collaboration=collaboration, cost_type=cost_type)
+    """The caps on one cost type: at most one for each period; read once."""
+    found: list[Cap] | None = tx.seen.get(("cap", payer, collaboration, cost_type))
+    if found is None:
+        found = _caps(tx, _OF_COST, payer=payer, collaboration=collaboration, cost_type=cost_type)
+        tx.seen["cap", payer, collaboration, cost_type] = found
+    return found
 
 
 def of_payer(tx: Transaction, payer: str, collaboration: str) -> list[Cap]:
@@ -64,7 +69,13 @@ def of_payer(tx: Transaction, payer: str, collaboration: str) -> list[Cap]:
 
 def remove(tx: Transaction, cap: Cap) -> None:
     """Deletes a cap."""
+    _forget(tx, cap)
     tx.execute(_REMOVE, {name: getattr(cap, name) for name in _KEY})
+
+
+def _forget(tx: Transaction, cap: Cap) -> None:
+    """What was read of the caps that one is about to join, or to leave."""
+    tx.seen.pop(("cap", *cap[:3]), None)
 
 
 def _caps(tx: Transaction, statement: Statement, **values: str) -> list[Cap]:

@@ -11,12 +11,13 @@ between cost four times what SQLite does (docs/decisions/0004).
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import Executable, Insert
+from sqlalchemy import Dialect, Executable, Insert
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -25,7 +26,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from passbox.errors import Misconfigured
 from passbox.state import tables
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 PATIENCE = 30_000  # milliseconds that a write waits for those of other processes
 _SEEN = 2_000  # reads that are remembered
 
@@ -36,8 +37,13 @@ class _Compiler(SQLiteCompiler):
     limit_clause = SQLCompiler.limit_clause
 
 
-_DIALECT = sqlite.dialect(paramstyle="named")
-_DIALECT.statement_compiler = _Compiler
+def _dialect(paramstyle: Literal["named", "qmark"]) -> Dialect:
+    made = sqlite.dialect(paramstyle=paramstyle)
+    made.statement_compiler = _Compiler
+    return made
+
+
+_DIALECT, _IN_ORDER = _dialect("named"), _dialect("qmark")
 _IMMUTABLE = [
     f"CREATE TRIGGER transfer_never_{verb.lower()}d BEFORE {verb} ON transfer "
     f"BEGIN SELECT RAISE(ABORT, 'transfers are append-only'); END"
@@ -65,6 +71,26 @@ class Statement:
         return self._text, {**self._bound, **parameters} if self._bound else parameters
 
 
+class Insertion:
+    """An INSERT whose values come as a row, so that the driver looks none up by its name.
+
+    columns: what the row has, in the order of the table; then other parameters of the statement
+    """
+
+    def __init__(self, statement: Insert, columns: Sequence[str]) -> None:
+        self._statement = statement
+        self._columns = columns
+
+    @cached_property
+    def text(self) -> str:
+        """SQL with a question mark for each column."""
+        keys = [name for name in self._columns if name in self._statement.table.c]
+        compiled = self._statement.compile(dialect=_IN_ORDER, column_keys=keys)
+        if compiled.positiontup != list(self._columns):
+            raise TypeError(f"{compiled}: its values do not come in the order {self._columns}")
+        return str(compiled)
+
+
 class Transaction:
     """What happens in one transaction. Rows are read by column name.
 
@@ -81,10 +107,13 @@ class Transaction:
         text, values = statement.text(parameters or {})
         return self._connection.execute(text, values).rowcount
 
-    def execute_each(self, statement: Statement, many: Sequence[Mapping[str, Any]]) -> None:
-        """Runs a change once for each of `many` parameters."""
-        values = [statement.text(parameters)[1] for parameters in many]
-        self._connection.executemany(statement.text(many[0])[0], values)
+    def insert(self, statement: Insertion, row: Sequence[Any]) -> bool:
+        """Inserts a row; False where the statement leaves it at the one that is there."""
+        return self._connection.execute(statement.text, row).rowcount == 1
+
+    def insert_each(self, statement: Insertion, rows: Iterable[Sequence[Any]]) -> None:
+        """Inserts several."""
+        self._connection.executemany(statement.text, rows)
 
     def rows(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """All rows of a query."""

@@ -18,8 +18,9 @@ from sqlalchemy import bindparam, insert, select, update
 from passbox import names
 from passbox.errors import PassboxError
 from passbox.state import events
-from passbox.state.database import Row, Statement, Transaction
+from passbox.state.database import Insertion, Row, Statement, Transaction
 from passbox.state.tables import job as table
+from passbox.state.tables import resource
 
 LEASE_SECONDS = 6.0
 
@@ -49,27 +50,25 @@ class Job:
     updated: float = field(default_factory=names.now)
 
 
-_INSERT = Statement(insert(table))
-_GET = Statement(select(table).where(table.c.id == bindparam("id")))
-_ALL = Statement(select(table).order_by(table.c.created))
-_OF_RESOURCE = Statement(
-    select(table).where(table.c.resource == bindparam("resource")).order_by(table.c.created)
-)
+_COLUMNS = [column.name for column in table.c if column.name != "resource_sequence"]
+_sequence = select(resource.c.sequence).where(resource.c.id == bindparam("of")).scalar_subquery()
+_INSERT = Insertion(insert(table).values(resource_sequence=_sequence), [*_COLUMNS, "of"])
+_SELECT = select(*(table.c[name] for name in _COLUMNS))
+_GET = Statement(_SELECT.where(table.c.id == bindparam("id")))
+_ALL = Statement(_SELECT.order_by(table.c.created))
+_OF_RESOURCE = Statement(_SELECT.where(table.c.resource_sequence == _sequence).order_by(table.c.created))
 _QUEUED = Statement(
-    select(table)
-    .where(table.c.state == "queued", table.c.lease <= bindparam("now"))
+    _SELECT.where(table.c.state == "queued", table.c.lease <= bindparam("now"))
     .order_by(table.c.created)
     .limit(1)
 )
 _LAPSED = Statement(
-    select(table)
-    .where(table.c.state == "running", table.c.lease < bindparam("now"))
+    _SELECT.where(table.c.state == "running", table.c.lease < bindparam("now"))
     .order_by(table.c.created)
     .limit(1)
 )
 _CALLED_OFF = Statement(
-    select(table)
-    .where(table.c.state == "queued", table.c.step == "approve", table.c.cancel)
+    _SELECT.where(table.c.state == "queued", table.c.step == "approve", table.c.cancel)
     .order_by(table.c.created)
     .limit(1)
 )
@@ -82,7 +81,7 @@ _CLAIM = Statement(
 )
 _REQUEST_CANCEL = Statement(
     update(table)
-    .where(table.c.resource == bindparam("of"), table.c.state != "ended", table.c.step == "approve")
+    .where(table.c.resource_sequence == _sequence, table.c.state != "ended", table.c.step == "approve")
     .values({"cancel": True, "updated": bindparam("updated")})
 )
 _CANCEL = Statement(select(table.c.cancel).where(table.c.id == bindparam("id")))
@@ -108,7 +107,8 @@ def _job(row: Row) -> Job:
 
 def enqueue(tx: Transaction, job: Job) -> Job:
     """Adds a job to the queue."""
-    tx.execute(_INSERT, {**vars(job), "outcome": orjson.dumps(job.outcome) if job.outcome else None})
+    values = {**vars(job), "outcome": orjson.dumps(job.outcome) if job.outcome else None}
+    tx.insert(_INSERT, (*map(values.__getitem__, _COLUMNS), job.resource))
     events.record(tx, job.id, f"job.{job.kind}", None, job.step)
     return job
 
@@ -121,7 +121,7 @@ def get(tx: Transaction, id: str) -> Job | None:
 
 def of_resource(tx: Transaction, resource: str) -> list[Job]:
     """All jobs that ever worked on a resource, oldest first."""
-    return [_job(row) for row in tx.rows(_OF_RESOURCE, {"resource": resource})]
+    return [_job(row) for row in tx.rows(_OF_RESOURCE, {"of": resource})]
 
 
 def claim(tx: Transaction, worker: str) -> Job | None:

@@ -7,15 +7,28 @@ an update of a row that somebody else changed meanwhile raises ConflictException
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypedDict, Unpack, cast
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack, cast
 
 import orjson
-from sqlalchemy import Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    text,
+    union_all,
+    update,
+)
 
 from passbox import names
 from passbox.errors import ConflictException
 from passbox.state import events
-from passbox.state.database import Statement, Transaction
+from passbox.state.database import Insertion, Statement, Transaction
+from passbox.state.tables import ARN_END
 from passbox.state.tables import resource as table
 
 
@@ -71,8 +84,7 @@ class Bounds(Filters, total=False):
 
 
 _FIELDS = Resource._fields
-_COLUMNS = [name for name in _FIELDS if name != "sequence"]
-_INSERT = Statement(insert(table))
+_INSERT = Insertion(insert(table), [name for name in _FIELDS if name != "sequence"])
 _DELETE = Statement(
     delete(table).where(table.c.id == bindparam("row_id"), table.c.version == bindparam("row_version"))
 )
@@ -92,7 +104,17 @@ _READ = {
     "place": [table.c.sequence, table.c.version],
     "count": [table.c.id],
 }
+_arn_end = func.substr(bindparam("arn"), text("-36"))
+_OF_ARN = union_all(
+    select(table.c.sequence).where(table.c.id == _arn_end),
+    select(table.c.sequence).where(literal_column(ARN_END) == _arn_end, text(f"{ARN_END} <> resource.id")),
+)
 _AMONG = {"statuses": "status", "parents": "parent", "accounts": "account"}
+
+
+@lru_cache(maxsize=512)
+def _numbered(name: str, number: int) -> list[str]:
+    return [f"{name}_{n}" for n in range(number)]
 
 
 @lru_cache(maxsize=512)
@@ -101,9 +123,13 @@ def _select(
 ) -> Statement:
     """filters: columns that must equal; among: columns and of how many values theirs must be one."""
     statement: Select[Any] = select(*_READ[what])
-    statement = statement.where(*(table.c[name] == bindparam(name) for name in filters))
+    columns: Mapping[str, ColumnElement[Any]] = dict(table.c)
+    if "arn" in filters:
+        statement = statement.where(table.c.sequence.in_(_OF_ARN))
+        columns = {name: literal_column(f"+resource.{name}") for name in _FIELDS}  # no index but that one
+    statement = statement.where(*(columns[name] == bindparam(name) for name in filters))
     for name, number in among:
-        statement = statement.where(table.c[name].in_([bindparam(f"{name}_{n}") for n in range(number)]))
+        statement = statement.where(columns[name].in_(map(bindparam, _numbered(name, number))))
     if paged:
         statement = statement.where(table.c.sequence > bindparam("after"))
     if what == "count":
@@ -120,9 +146,9 @@ def _query(what: str, kind: str, limit: int, bounds: Bounds) -> tuple[Statement,
         if wanted is None:
             continue
         if name in _AMONG:
-            numbered = {f"{_AMONG[name]}_{n}": one for n, one in enumerate(cast(Iterable[str], wanted))}
-            values |= numbered
-            among.append((_AMONG[name], len(numbered)))
+            column, every = _AMONG[name], tuple(cast(Iterable[str], wanted))
+            values.update(zip(_numbered(column, len(every)), every, strict=True))
+            among.append((column, len(every)))
             continue
         values[name] = wanted
         if name != "after":
@@ -132,10 +158,8 @@ def _query(what: str, kind: str, limit: int, bounds: Bounds) -> tuple[Statement,
 
 def add(tx: Transaction, resource: Resource) -> Resource:
     """Adds a new row and its first event."""
-    values = {name: getattr(resource, name) for name in _COLUMNS}
-    values["body"] = orjson.dumps(dict(resource.body))
     _forget(tx, resource)
-    tx.execute(_INSERT, values)
+    tx.insert(_INSERT, (*resource[:-2], orjson.dumps(dict(resource.body))))
     events.record(tx, resource.id, resource.kind, None, resource.status or "CREATED")
     return resource
 
@@ -162,16 +186,27 @@ def _see(tx: Transaction, kind: str, column: str, value: str) -> Resource | None
 
 def all_in(tx: Transaction, kind: str, collaboration: str) -> tuple[Resource, ...]:
     """All rows of a kind in a collaboration, oldest first; read once. For kinds of which there are few."""
-    found: tuple[Resource, ...] | None = tx.seen.get((kind, "collaboration", collaboration))
+    return _see_all(tx, kind, "collaboration", collaboration)
+
+
+def all_under(tx: Transaction, kind: str, parent: str) -> tuple[Resource, ...]:
+    """All rows of a kind with this parent, oldest first; read once. For kinds of which there are few."""
+    return _see_all(tx, kind, "parent", parent)
+
+
+def _see_all(
+    tx: Transaction, kind: str, column: Literal["collaboration", "parent"], value: str
+) -> tuple[Resource, ...]:
+    found: tuple[Resource, ...] | None = tx.seen.get((kind, column, value))
     if found is None:
-        found = tuple(find(tx, kind, collaboration=collaboration))
-        tx.seen[kind, "collaboration", collaboration] = found
+        bounds: Bounds = {"collaboration": value} if column == "collaboration" else {"parent": value}
+        found = tx.seen[kind, column, value] = tuple(find(tx, kind, **bounds))
     return found
 
 
 def _forget(tx: Transaction, resource: Resource) -> None:
     """What was read of a row that is about to change, and of a list that it is in or will be in."""
-    for column in ("id", "arn", "collaboration"):
+    for column in ("id", "arn", "collaboration", "parent"):
         tx.seen.pop((resource.kind, column, getattr(resource, column)), None)
 
 

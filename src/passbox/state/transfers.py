@@ -4,13 +4,12 @@ Rules live in `passbox.ledger.book`; this file only reads and writes.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import Select, bindparam, func, select, text, tuple_
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from passbox.state.database import Statement, Transaction
+from passbox.state.database import Insertion, Statement, Transaction
 from passbox.state.tables import CHARGES, account, balance, job, resource, transfer
 
 COUNTERS = ("debits_pending", "debits_posted", "credits_pending", "credits_posted")
@@ -18,8 +17,7 @@ TALLIES = (*COUNTERS, "quantity", "charges")
 _BATCH = 10_000
 
 
-@dataclass(frozen=True)
-class Transfer:
+class Transfer(NamedTuple):
     """One movement between two book accounts.
 
     amount in `unit` (`usd_micro`: millionths of a dollar; `use`: uses of a table); quantity in thousandths of
@@ -66,11 +64,18 @@ def payer_accounts(payer: str, collaboration: str, cost_type: str) -> str:
     return f"payer/{payer}/{collaboration}/{cost_type}"
 
 
-_COLUMNS = list(Transfer.__dataclass_fields__)
+_COLUMNS = Transfer._fields
 _SELECT = select(*(transfer.c[name] for name in _COLUMNS))
-_INSERT = Statement(upsert(transfer).on_conflict_do_nothing())
+_INSERT = Insertion(upsert(transfer).on_conflict_do_nothing(), _COLUMNS[:-1])
 _GET = Statement(_SELECT.where(transfer.c.id == bindparam("id")))
-_OF_JOB = Statement(_SELECT.where(transfer.c.job == bindparam("job")).order_by(transfer.c.sequence))
+_OF_JOB = Statement(
+    _SELECT.where(
+        transfer.c.job == bindparam("job"),
+        # by the index of the identifiers: `0` comes after `/`
+        transfer.c.id >= bindparam("job") + "/",
+        transfer.c.id < bindparam("job") + "0",
+    ).order_by(transfer.c.sequence)
+)
 _ALL = Statement(
     _SELECT.where(transfer.c.sequence > bindparam("after")).order_by(transfer.c.sequence).limit(_BATCH)
 )
@@ -94,17 +99,18 @@ _TOTALS = Statement(
     select(balance.c.unit, *(func.sum(balance.c[name]) for name in COUNTERS)).group_by(balance.c.unit)
 )
 _new = upsert(balance)
-_ADD = Statement(
+_ADD = Insertion(
     _new.on_conflict_do_update(
         index_elements=[balance.c.book_account, balance.c.unit],
         set_={name: balance.c[name] + _new.excluded[name] for name in TALLIES},
-    )
+    ),
+    ["book_account", "unit", "payer", "month", *TALLIES],
 )
 
 
 def add(tx: Transaction, row: Transfer) -> bool:
     """Appends a transfer; False where it is there already, or another has settled what it settles."""
-    return tx.execute(_INSERT, vars(row)) == 1
+    return tx.insert(_INSERT, row[:-1])
 
 
 def get(tx: Transaction, id: str) -> Transfer | None:
@@ -137,19 +143,15 @@ def move(
     charges: int = 0,
 ) -> None:
     """Adds to the tallies of both accounts of a transfer, opening them at zero."""
-    debit = (pending, posted, 0, 0, quantity, charges)
-    credit = (0, 0, pending, posted, quantity, charges)
-    tx.execute_each(
+    unit, month = along.unit, along.month
+    payers = [
+        along.payer if account.startswith("payer/") else None for account in (along.debit, along.credit)
+    ]
+    tx.insert_each(
         _ADD,
         [
-            {
-                "book_account": account,
-                "unit": along.unit,
-                "payer": along.payer if account.startswith("payer/") else None,
-                "month": along.month,
-                **dict(zip(TALLIES, tallies, strict=True)),
-            }
-            for account, tallies in ((along.debit, debit), (along.credit, credit))
+            (along.debit, unit, payers[0], month, pending, posted, 0, 0, quantity, charges),
+            (along.credit, unit, payers[1], month, 0, 0, pending, posted, quantity, charges),
         ],
     )
 
