@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from time import time
 from typing import Any, Protocol, TypeVar
-from uuid import uuid4
 
 from passbox.errors import PassboxError
+from passbox.names import new_id
 from passbox.wire.canonical import Request
 from passbox.wire.errors import (
     NO_SERVICE,
@@ -122,7 +122,7 @@ class Application:
                 return
 
     async def _exchange(self, scope: Message, receive: Receive, send: Send) -> None:
-        request_id = str(uuid4())
+        request_id = new_id()
         errors = NO_SERVICE
         arrived = False
         try:

@@ -34,7 +34,7 @@ class _Bounded(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]
-        self._expect()
+        self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._arrived()
@@ -46,18 +46,19 @@ class _Bounded(HttpToolsProtocol):
             self._head += len(data)
             if self._head > self.most:
                 self._refuse(b"431 Request Header Fields Too Large", "The head of the request is too large.")
+            elif self._timer is None:
+                self._wait()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._expect()
+        self._arrived()
+        self._head = 0  # most heads come in one piece, and need no timer
 
     def on_headers_complete(self) -> None:
         self._arrived()
         super().on_headers_complete()
 
-    def _expect(self) -> None:
-        self._arrived()
-        self._head = 0
+    def _wait(self) -> None:
         self._timer = self.loop.call_later(self.patience, self._late)
 
     def _arrived(self) -> None:
