@@ -104,7 +104,8 @@ _CLEANROOMSML = {
 _PASSBOX = {
     _ACCOUNT: "GetStatement ListCharges ListRates",
     _OWN: "DeleteSpendCap ExplainJob ListSpendCaps",
-    _ACTIVE: "PutSpendCap",
+    _MEMBER: "GetSyntheticDataDeclaration GetSyntheticDataReport",
+    _ACTIVE: "PutSpendCap PutSyntheticDataDeclaration",
     _RUNNER: "EstimateCost PreviewQuery",
 }
 

@@ -47,6 +47,7 @@ def disclose(tx: Transaction, resource: Resource, result: Result, workspace: Wor
             }
             for delivery in result.deliveries
         ],
+        "report": None if result.report is None else str(result.report.relative_to(workspace.path)),
         "published": published or None,
         "texts": texts,
     }

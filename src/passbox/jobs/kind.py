@@ -105,6 +105,7 @@ class Result:
     kept:       a directory of the workspace that the room keeps for later jobs
     deliveries: what leaves for whom, checked against its limits already
     output:     what the container said
+    report:     a JSON object of a file of the workspace, for GetSyntheticDataReport
     failure:    (code, message) of a job that failed but ran; nothing is charged, kept or delivered then
     """
 
@@ -113,6 +114,7 @@ class Result:
     kept: Path | None = None
     deliveries: tuple[Delivery, ...] = ()
     output: Output | None = None
+    report: Path | None = None
     failure: tuple[str, str] | None = None
 
 

@@ -221,6 +221,8 @@ def _deliver(database: Database, tools: Tools, job: Job, checkpoint: Checkpoint)
         if failure is not None and not some:
             book.refund(tx, job.id)  # nothing was posted, unless only the delivery failed
         resource = resources.change(tx, _resource(tx, job), status=status, body=body)
+        if outcome["report"] is not None:
+            _report(tx, resource, staging / outcome["report"])
         jobs.end(tx, job)
         if job.kind == "ml_input_channel" and status == "ACTIVE":
             _expire(tx, resource)
@@ -232,6 +234,16 @@ def _role(delivery: Mapping[str, Any]) -> Role | None:
     """The role of a stored delivery."""
     stored = delivery.get("role")
     return None if stored is None else Role(**stored)
+
+
+def _report(tx: Transaction, resource: Resource, file: Path) -> None:
+    """Stores a report beside what it is about: apart, because it is long and seldom read."""
+    id = names.new_id()
+    row = resource._replace(
+        kind="synthetic_data_report", id=id, arn=f"{resource.arn}/report/{id}", parent=resource.id,
+        name=None, status=None, version=1, sequence=0, body=json.loads(file.read_bytes()),
+    )  # fmt: skip
+    resources.add(tx, row)
 
 
 def _expire(tx: Transaction, channel: Resource) -> None:

@@ -5,6 +5,7 @@ a minute; custom model training per 1,000 records; inference per million records
 Quantities are in thousandths of a unit (milli-units), money in millionths of a dollar (micro-dollars).
 """
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -24,6 +25,8 @@ MICRO = 1_000_000  # micro-dollars of a dollar
 MILLI = 1_000  # milli-units of a unit
 MINIMUM_QUERY_SECONDS = 60
 _REMEMBERED = 1_000  # prices of a day
+MINIMUM_SDGU = 100  # milli-SDGU
+SDGU_FORMULA = "1 SDGU for 10 million cells of the query's result and 1 for 10 minutes of CPU time"
 CRPU_PER_WORKER = {"CR.1X": 2, "CR.4X": 8, "CR.8X": 16}
 
 
@@ -162,3 +165,11 @@ def crpu_milliseconds(worker: str, number: int, seconds: float) -> int:
     """Milli-CRPU-seconds of `number` workers for `seconds` of wall time, a minute at least."""
     milliseconds = max(MINIMUM_QUERY_SECONDS * MILLI, round(seconds * MILLI))
     return CRPU_PER_WORKER[worker] * number * milliseconds
+
+
+def milli_sdgu(rows: int, columns: int, cpu_seconds: float) -> int:
+    """Milli-SDGU of generating from a result of so many rows and columns: by SDGU_FORMULA, rounded up, and
+    at least MINIMUM_SDGU. AWS publishes only that the number varies with the data's size and complexity.
+    """
+    cells = rows * columns
+    return max(MINIMUM_SDGU, -(-cells // 10_000) + math.ceil(cpu_seconds * MILLI / 600))

@@ -11,7 +11,7 @@ from passbox.access import fetch
 from passbox.access.call import Call, invalid
 from passbox.analysis import Text, parameters
 from passbox.errors import ConflictException, QueryRefused, ResourceNotFoundException, ValidationException
-from passbox.operations import quotas
+from passbox.operations import quotas, synthetic_data
 from passbox.operations.brought import new
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.tags import check_tags
@@ -63,7 +63,7 @@ def create_analysis_template(call: Call, params: Params) -> Output:
     """Brings a query into the collaboration; whether it may run is asked each time that it is to."""
     check_tags(params.get("tags"))
     _check_format(params)
-    _check_synthetic(params)
+    synthetic_data.check_template(params)
     read = _read(call, params)
     _check_name(call, params["name"])
     body: dict[str, Any] = {
@@ -86,24 +86,6 @@ def _check_format(params: Params) -> None:
         raise invalid(
             "source.artifacts",
             "source.artifacts are PySpark's; give the query of an SQL template as source.text.",
-        )
-
-
-def _check_synthetic(params: Params) -> None:
-    if "syntheticDataParameters" not in params:
-        return
-    synthetic = params["syntheticDataParameters"]["mlSyntheticDataParameters"]
-    place = "syntheticDataParameters.mlSyntheticDataParameters.columnClassification.columnMapping"
-    columns = synthetic["columnClassification"]["columnMapping"]
-    named = [column["columnName"] for column in columns]
-    twice = sorted({name for name in named if named.count(name) > 1})
-    if twice:
-        raise invalid(place, f"{place}: the column {twice[0]} is classified twice; classify it once.")
-    predictive = [column["columnName"] for column in columns if column["isPredictiveValue"]]
-    if len(predictive) > 1:
-        raise invalid(
-            place,
-            f"{place}: {' and '.join(predictive)} have isPredictiveValue; only one may.",
         )
 
 

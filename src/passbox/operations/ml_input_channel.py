@@ -5,7 +5,7 @@ from passbox.access.call import Call, invalid
 from passbox.analysis import Purpose
 from passbox.errors import ConflictException
 from passbox.ledger import payers, prices
-from passbox.operations import query, quotas
+from passbox.operations import query, quotas, synthetic_data
 from passbox.operations.brought import asked, described, new
 from passbox.operations.configured_model_algorithm import own_role
 from passbox.operations.member import paying_members
@@ -28,7 +28,7 @@ def record(row: Resource) -> Output:
 
 @operation("cleanroomsml.CreateMLInputChannel")
 def create_ml_input_channel(call: Call, params: Params) -> Output:
-    """Submits the query whose result becomes the channel; the payer of its compute is settled here."""
+    """Submits the query whose result becomes the channel; who pays for what of it is settled here."""
     check_tags(params.get("tags"))
     [association_arn] = params["configuredModelAlgorithmAssociations"]
     association = fetch.of_collaboration(call, "configured_model_algorithm_association", association_arn)
@@ -37,7 +37,8 @@ def create_ml_input_channel(call: Call, params: Params) -> Output:
     worker, number = query.workers(source.get("computeConfiguration", {}), f"{_SOURCE}.computeConfiguration")
     sql, place = source["sqlParameters"], f"{_SOURCE}.sqlParameters"
     purpose = Purpose(runner=call.account, additional_analysis=association.arn)
-    tables = query.check(call, sql, place, purpose)
+    plan = query.approved(call, sql, place, purpose)
+    tables = query.sources(call, plan)
     named = params.get("payerConfiguration", {})
     members = paying_members(call.tx, call.collaboration.id)
     payer = payers.resolve(
@@ -46,19 +47,28 @@ def create_ml_input_channel(call: Call, params: Params) -> Output:
         "payerConfiguration.computePayerAccountId",
         named.get("computePayerAccountId"),
     )
-    if "syntheticDataPayerAccountId" in named:
-        place = "payerConfiguration.syntheticDataPayerAccountId"
-        raise invalid(place, f"{place}: this channel generates no synthetic data; leave the field out.")
+    costs, configuration = [query.cost(payer, worker, number)], {"computePayerAccountId": payer}
+    template = synthetic_data.template(call, sql)
+    if template is not None:
+        synthetic_data.check_outputs(f"{place}.analysisTemplateArn", template, plan.outputs)
+        costs.append(synthetic_data.cost(call, members, named.get("syntheticDataPayerAccountId")))
+        configuration["syntheticDataPayerAccountId"] = costs[-1].payer
+    elif "syntheticDataPayerAccountId" in named:
+        field = synthetic_data.PAYER
+        raise invalid(field, f"{field}: this channel generates no synthetic data; leave the field out.")
     _check_name(call, params["name"])
     body = {
         **asked(params),
-        "payerConfiguration": {"computePayerAccountId": payer},
+        "payerConfiguration": configuration,
         "workers": {"type": worker, "number": number},
         "sources": tables,
     }
+    if template is not None:
+        body["syntheticDataConfiguration"] = {"syntheticDataParameters": synthetic_data.parameters(template)}
+        body["syntheticDataDeclaration"] = synthetic_data.declaration(template)
     row = new(call, KIND, params["name"], body, status="CREATE_PENDING")
     resources.add(call.tx, row)
-    job = submit(call, row, KIND, query.cost(payer, worker, number), tables=tables)
+    job = submit(call, row, KIND, *costs, tables=tables)
     resources.change(call.tx, row, body={"protectedQueryIdentifier": job.id})
     return {"mlInputChannelArn": row.arn}
 

@@ -1,7 +1,6 @@
 """What the door asks of every query, whether its result feeds a channel or leaves: workers, and the gate."""
 
 from dataclasses import replace
-from typing import NoReturn
 
 from passbox.access.call import Call, invalid
 from passbox.access.fetch import missing
@@ -35,20 +34,13 @@ def workers(compute: Params, place: str) -> tuple[str, int]:
     return type, number
 
 
-def check(call: Call, sql: Params, place: str, purpose: Purpose) -> list[str]:
-    """The gate, at the door; the worker asks again. Returns the ids of the table associations that the query
-    reads.
-    """
-    return sources(call, approved(call, sql, place, purpose))
-
-
 def sources(call: Call, plan: ApprovedPlan) -> list[str]:
     """The ids of the table associations that a plan reads."""
     return [row.id for row in schemas.named(call.tx, call.collaboration.id, plan.tables)]
 
 
 def approved(call: Call, sql: Params, place: str, purpose: Purpose) -> ApprovedPlan:
-    """What the gate lets through.
+    """What the gate lets through, at the door; the worker asks again.
 
     sql: modelled parameters with a text or a template; place: what refusals call them
     """
@@ -68,8 +60,13 @@ def ask(call: Call, sql: Params, place: str, purpose: Purpose) -> ApprovedPlan |
     question = questions.question(call.tx, call.collaboration.id, sql, purpose)
     if question is None:
         missing("analysis_template", sql["analysisTemplateArn"])
-    if question.synthetic:
-        _refuse_synthetic(f"{place}.analysisTemplateArn", purpose)
+    if question.synthetic and purpose.additional_analysis is None:
+        field = f"{place}.analysisTemplateArn"
+        raise invalid(
+            field,
+            f"{field}: the analysis template makes synthetic data, for ML input channels only; name "
+            "a template without syntheticDataParameters.",
+        )
 
     def answer() -> ApprovedPlan | QueryRefused:
         try:
@@ -81,20 +78,6 @@ def ask(call: Call, sql: Params, place: str, purpose: Purpose) -> ApprovedPlan |
         ("query", repr((question.tables, question.purpose))), answer
     )
     return found
-
-
-def _refuse_synthetic(field: str, purpose: Purpose) -> NoReturn:
-    if purpose.additional_analysis is None:
-        raise invalid(
-            field,
-            f"{field}: the analysis template makes synthetic data, for ML input channels only; name "
-            "a template without syntheticDataParameters.",
-        )
-    raise invalid(
-        field,
-        f"{field}: synthetic data is not available in this version; name a template without "
-        "syntheticDataParameters.",
-    )
 
 
 def cost(payer: str, worker: str, number: int) -> Cost:

@@ -20,6 +20,7 @@ DEFAULTS = {
     "ml_input_channels": 100,
     "analysis_templates": 100,
     "protected_queries_per_membership": 5,
+    "synthetic_data_jobs_per_account": 2,
     "training_jobs_per_membership": 5,
     "training_jobs_per_account": 10,
     "inference_jobs_per_membership": 5,
@@ -35,7 +36,13 @@ def hold(
     limit = call.room.quotas.get(quota, DEFAULTS[quota])
     if limit == math.inf:
         return
-    if resources.count(call.tx, kind, most=math.ceil(limit), statuses=statuses, **where) >= limit:
+    refuse(call, quota, resources.count(call.tx, kind, most=math.ceil(limit), statuses=statuses, **where))
+
+
+def refuse(call: Call, quota: str, there: int) -> None:
+    """Refuses one more where as many as the quota allows are there."""
+    limit = call.room.quotas.get(quota, DEFAULTS[quota])
+    if there >= limit:
         label = quota.replace("_", " ")
         raise ServiceQuotaExceededException(
             f"The quota of {limit} {label} is reached. Wait for or delete some, or have the operator raise "
