@@ -1,5 +1,5 @@
-"""ML input channels: the approved query runs over the members' tables, and its rows, or rows that are generated
-from them, stay in the room.
+"""ML input channels: the approved query runs over the members' tables, and its rows, or rows that are
+generated from them, stay in the room.
 """
 
 from collections.abc import Mapping

@@ -17,6 +17,7 @@ delivery, so that whoever sees ACTIVE finds the files (docs/decisions/0003).
 """
 
 import contextlib
+import json
 import logging
 import os
 from collections.abc import Callable, Mapping

@@ -7,7 +7,6 @@ before the job has a result of its own.
 import json
 import math
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,10 +124,10 @@ def _watch(sandbox: Sandbox, log: Path, progress: Callable[[str], None]) -> Exit
 
 
 def _last_line(log: Path) -> str:
-    """The last whole progress line that the program wrote."""
+    """The last progress line that the program wrote."""
     text = log.read_text(errors="replace") if log.exists() else ""
-    lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
-    return lines[-1].removeprefix(synthesize.PROGRESS).strip() if lines and lines[-1].startswith(synthesize.PROGRESS) else ""
+    lines = [line for line in text.splitlines() if line.startswith(synthesize.PROGRESS)]
+    return lines[-1].removeprefix(synthesize.PROGRESS) if lines else ""
 
 
 def _outcome(ended: Exit, made: Path, log: Path) -> dict[str, Any]:
@@ -136,11 +135,21 @@ def _outcome(ended: Exit, made: Path, log: Path) -> dict[str, Any]:
     detail = log.read_text(errors="replace")[-4000:] if log.exists() else ""
     match ended.cause:
         case Cause.OUT_OF_MEMORY:
-            raise JobFailed("INSUFFICIENT_COMPUTE", "The synthesis needed more memory than it was given; select fewer columns or rows.", detail=detail)
+            raise JobFailed(
+                "INSUFFICIENT_COMPUTE",
+                "The synthesis needed more memory than it was given; select fewer columns or rows.",
+                detail=detail,
+            )
         case Cause.TIMED_OUT:
-            raise JobFailed("INSUFFICIENT_COMPUTE", f"The synthesis ran longer than {LONGEST_SECONDS // 3600} hours; select fewer columns or rows.", detail=detail)
+            raise JobFailed(
+                "INSUFFICIENT_COMPUTE",
+                f"The synthesis ran longer than {LONGEST_SECONDS // 3600} hours; select fewer columns or rows.",
+                detail=detail,
+            )
         case Cause.DISK:
-            raise JobFailed("INSUFFICIENT_COMPUTE", "The generated rows need more space than there is.", detail=detail)
+            raise JobFailed(
+                "INSUFFICIENT_COMPUTE", "The generated rows need more space than there is.", detail=detail
+            )
         case Cause.EXITED if ended.status == 0:
             outcome: dict[str, Any] = json.loads((made / synthesize.OUTCOME).read_text())
             return outcome

@@ -128,4 +128,6 @@ def delete_ml_input_channel_data(call: Call, params: Params) -> None:
             if row.arn in used:
                 raise ConflictException("A job in progress reads the channel; wait for it or cancel it.")
     resources.change(call.tx, row, status="DELETE_PENDING")
+    for report in resources.find(call.tx, "synthetic_data_report", parent=row.id):
+        resources.remove(call.tx, report)
     submit(call, row, "delete_ml_input_channel_data")

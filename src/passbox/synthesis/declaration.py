@@ -46,16 +46,23 @@ def request(parameters: Mapping[str, Any], declaration: Mapping[str, Any], schem
     predictive = [name for name in names if classified.get(name.lower(), {}).get("isPredictiveValue")]
     return Request(
         columns=tuple(
-            _column(schema.field(name), classified[name.lower()]["columnType"], declared.get(name.lower(), {}))
+            _column(
+                schema.field(name), classified[name.lower()]["columnType"], declared.get(name.lower(), {})
+            )
             for name in names
             if name.lower() in classified
         ),
         # as written, not as a float has it
         epsilon=Fraction(Decimal(repr(parameters["epsilon"]))),
         target=predictive[0] if predictive else None,
-        person=None if person is None else Person(_spelled(person["columnName"], schema), person["maximumRows"]),
+        person=None
+        if person is None
+        else Person(_spelled(person["columnName"], schema), person["maximumRows"]),
         dependencies=tuple(
-            Dependency(tuple(_spelled(name, schema) for name in one["determinants"]), _spelled(one["dependent"], schema))
+            Dependency(
+                tuple(_spelled(name, schema) for name in one["determinants"]),
+                _spelled(one["dependent"], schema),
+            )
             for one in declaration.get("dependencies", ())
         ),
         score=SCORE_SHARE,

@@ -1,0 +1,175 @@
+"""Synthetic data as a program: files of rows in, files of generated rows and a report out.
+
+The worker starts `main` in a sandbox, for a channel; the command line calls `generate` with the operator's own
+files. Joins the rooms `synthesis` and `backends` (for the files); knows no members and no state.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from passbox.errors import JobFailed, PassboxError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from passbox.backends.engines.writer import Counted
+    from passbox.synthesis import Request, Source, Synthetic
+    from passbox.synthesis.score import Scores, Thresholds
+
+# what starts the program where the package is not installed: its place is the first argument
+BOOT = "import sys; sys.path.append(sys.argv[1]); from passbox.synthesize import main; main()"
+PROGRESS = "progress: "  # begins the lines of standard output that say how far it is
+OUTCOME, DATA, REPORT = "outcome.json", "data", "report.json"
+ROWS, COLUMNS = (1_500, 10_000_000), (5, 1_000)  # AWS's limits, but for its most rows, a quarter of ours
+TARGET_ROWS, TARGET_VALUES = 1_000, 100
+Format = Literal["csv", "parquet"]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """synthetic: what was generated, with its claim and what it cost; scores: what gives it away, or does not;
+    report: what there is to see of both.
+    """
+
+    synthetic: "Synthetic"
+    scores: "Scores"
+    report: Any
+
+
+def generate(
+    table: "pa.Table",
+    request: "Request",
+    thresholds: "Thresholds",
+    source: "Source",
+    progress: Callable[[str], None] = lambda _: None,
+) -> Generated:
+    """Holds a twentieth of the rows out, learns from the others, generates rows, and judges them by both.
+
+    Everything that `synthetic` and `scores` tell is within the request's (epsilon, delta); the report is not.
+    JobFailed or ValidationException: nothing can be generated from this.
+    """
+    from passbox.synthesis import accounting, synthesize
+    from passbox.synthesis.hold_out import hold_out
+    from passbox.synthesis.score import Noise, judge
+
+    _check_columns(request)
+    key = source.draw(32)
+    fit, held_out = hold_out(table, key, request.person.column if request.person else None)
+    synthetic = synthesize(fit, request, source, progress)
+    _check_rows(synthetic.table, request)
+    progress("attacking the generated rows")
+    [share] = [spend.rho for spend in synthetic.spends if spend.what == "score"]
+    budget = Noise(
+        members=share,
+        # whoever is held out is in nothing else, so the whole budget is his
+        held_out=accounting.rho_of(request.epsilon, request.delta * accounting.CONVERSION),
+        rows=synthetic.table.num_rows,
+        source=source,
+        unit=request.person.cap if request.person else 1,
+    )
+    columns = _ranges(synthetic.table, request)
+    scores = judge(fit, held_out, synthetic.table, columns, thresholds, key=key, budget=budget)
+    return Generated(synthetic, scores, None)
+
+
+def _check_columns(request: "Request") -> None:
+    fewest, most = COLUMNS
+    if not fewest <= len(request.columns) <= most:
+        raise JobFailed(
+            "INVALID_INPUT",
+            f"Synthetic data needs {fewest} to {most:,} columns; the result has {len(request.columns)}.",
+        )
+
+
+def _check_rows(table: "pa.Table", request: "Request") -> None:
+    """Asks the generated rows, which are as many as the real ones to within noise, so that the answer tells
+    nothing that they do not tell.
+    """
+    from passbox.synthesis.hold_out import ONE_IN
+
+    fewest, most = ROWS
+    if not fewest * (1 - 1 / ONE_IN) <= table.num_rows <= most:
+        raise JobFailed(
+            "INVALID_INPUT",
+            f"Synthetic data needs {fewest:,} to {most:,} rows; the result has about {table.num_rows:,}.",
+        )
+    if request.target is None:
+        return
+    target = table[request.target]
+    if target.length() - target.null_count < TARGET_ROWS * (1 - 1 / ONE_IN):
+        raise JobFailed(
+            "INVALID_INPUT",
+            f"The predictive column {request.target} needs {TARGET_ROWS:,} rows or more in which it is not NULL.",
+        )
+    if request.column(request.target).kind == "categorical" and len(target.unique()) > TARGET_VALUES:
+        raise JobFailed(
+            "INVALID_INPUT",
+            f"The predictive column {request.target} has more than {TARGET_VALUES} different values; group "
+            "them in the query, or classify it as numerical.",
+        )
+
+
+def _ranges(table: "pa.Table", request: "Request") -> list[Any]:
+    """The columns that are compared, with ranges as the generated rows, which are public, show them."""
+    from dataclasses import replace
+
+    import pyarrow.compute as compute
+
+    columns = []
+    for column in request.columns:
+        if column.kind == "numerical":
+            found = compute.min_max(table[column.name]).as_py()
+            if found["min"] is None or found["min"] == found["max"]:
+                continue  # says nothing of anybody
+            column = replace(column, low=found["min"], high=found["max"])
+        columns.append(column)
+    return columns
+
+
+def write(table: "pa.Table", directory: Path, format: Format) -> "Counted":
+    """The rows as files of a new directory, as a channel has them."""
+    from passbox.backends.engines import writer
+
+    directory.mkdir()
+    return writer.write(table.to_batches(max_chunksize=1 << 16), table.schema, directory, format)
+
+
+def main() -> None:
+    """The program of the sandbox: python -c BOOT source asked.json rows made."""
+    asked, rows, made = map(Path, sys.argv[2:5])
+    document = json.loads(asked.read_text())
+    outcome: dict[str, Any] = {"refused": None, "failure": None, "scores": {}}
+    try:
+        outcome |= _run(document, rows, made)
+    except PassboxError as refused:
+        outcome["refused"] = refused.message
+    (made / OUTCOME).write_text(json.dumps(outcome))
+
+
+def _run(document: Mapping[str, Any], rows: Path, made: Path) -> dict[str, Any]:
+    import pyarrow.parquet as parquet
+
+    from passbox.synthesis import Source, declaration
+    from passbox.synthesis.score import ATTACK_VERSION, Thresholds
+
+    parameters = document["parameters"]
+    table = parquet.read_table(rows)
+    request = declaration.request(parameters, document["declaration"], table.schema)
+    thresholds = Thresholds(score=parameters["maxMembershipInferenceAttackScore"])
+    source = Source(os.urandom, private=True)
+    found = generate(table, request, thresholds, source, lambda line: print(PROGRESS + line, flush=True))
+    counted = write(found.synthetic.table, made / DATA, document["format"])
+    score = {"attackVersion": ATTACK_VERSION, "score": found.scores.attack.value}
+    return {
+        "rows": counted.rows,
+        "files": counted.files,
+        "bytes": counted.bytes,
+        "columns": len(request.columns),
+        "scores": {"dataPrivacyScores": {"membershipInferenceAttackScores": [score]}},
+        "failure": " ".join(one.message for one in found.scores.failures) or None,
+    }
