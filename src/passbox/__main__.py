@@ -20,6 +20,7 @@ from passbox.errors import PassboxError
 from passbox.names import ACCOUNT, MONTH
 from passbox.printing import dollars, print_json, show
 from passbox.settings import Settings, default_backends, default_home, default_region
+from passbox.synthesize_command import synthesize
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
@@ -37,6 +38,9 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 @click.version_option(package_name="passbox")
 def cli() -> None:
     """A clean room for machine learning that speaks the wire protocol of AWS Clean Rooms (ML)."""
+
+
+cli.add_command(synthesize)
 
 
 @cli.command()

@@ -1,14 +1,14 @@
 """Synthetic data as a program: files of rows in, files of generated rows and a report out.
 
-The worker starts `main` in a sandbox, for a channel; the command line calls `generate` with the operator's own
-files. Joins the rooms `synthesis` and `backends` (for the files); knows no members and no state.
+The worker starts `main` in a sandbox, for a channel; the command line calls `generate` with the operator's
+own files. Joins the rooms `synthesis` and `backends` (for the files); knows no members and no state.
 """
 
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,13 +32,31 @@ Format = Literal["csv", "parquet"]
 
 @dataclass(frozen=True)
 class Generated:
-    """synthetic: what was generated, with its claim and what it cost; scores: what gives it away, or does not;
-    report: what there is to see of both.
-    """
+    """synthetic: what was generated, with its claim and what it cost; scores: whether it gives rows away."""
 
+    request: "Request"
     synthetic: "Synthetic"
     scores: "Scores"
-    report: Any
+
+    def told(self) -> dict[str, Any]:
+        """What everybody may see: all of it was paid for under epsilon."""
+        synthetic, person = self.synthetic, self.request.person
+        return {
+            "claim": {
+                "epsilon": float(synthetic.epsilon),
+                "delta": float(synthetic.delta),
+                "unit": "row" if person is None else f"the rows of one {person.column}, {person.cap} at most",
+                "private": synthetic.private,
+            },
+            "spends": [
+                {"what": spend.what, "rho": float(spend.rho), "epsilon": float(spend.epsilon)}
+                for spend in synthetic.spends
+            ],
+            "scores": [
+                asdict(score) for score in (self.scores.attack, self.scores.copies, self.scores.found)
+            ],
+            "failures": [asdict(failure) for failure in self.scores.failures],
+        }
 
 
 def generate(
@@ -74,7 +92,7 @@ def generate(
     )
     columns = _ranges(synthetic.table, request)
     scores = judge(fit, held_out, synthetic.table, columns, thresholds, key=key, budget=budget)
-    return Generated(synthetic, scores, None)
+    return Generated(request, synthetic, scores)
 
 
 def _check_columns(request: "Request") -> None:
@@ -104,7 +122,8 @@ def _check_rows(table: "pa.Table", request: "Request") -> None:
     if target.length() - target.null_count < TARGET_ROWS * (1 - 1 / ONE_IN):
         raise JobFailed(
             "INVALID_INPUT",
-            f"The predictive column {request.target} needs {TARGET_ROWS:,} rows or more in which it is not NULL.",
+            f"The predictive column {request.target} needs {TARGET_ROWS:,} rows or more in which it is not "
+            "NULL.",
         )
     if request.column(request.target).kind == "categorical" and len(target.unique()) > TARGET_VALUES:
         raise JobFailed(
@@ -131,12 +150,13 @@ def _ranges(table: "pa.Table", request: "Request") -> list[Any]:
     return columns
 
 
-def write(table: "pa.Table", directory: Path, format: Format) -> "Counted":
-    """The rows as files of a new directory, as a channel has them."""
+def write(table: "pa.Table", directory: Path, format: Format, *, single: bool = False) -> "Counted":
+    """The rows as files of a new directory, as a channel has them; as one file where it shall be a single."""
     from passbox.backends.engines import writer
 
     directory.mkdir()
-    return writer.write(table.to_batches(max_chunksize=1 << 16), table.schema, directory, format)
+    options = writer.Options(file_bytes=None) if single else writer.Options()
+    return writer.write(table.to_batches(max_chunksize=1 << 16), table.schema, directory, format, options)
 
 
 def main() -> None:
@@ -164,6 +184,7 @@ def _run(document: Mapping[str, Any], rows: Path, made: Path) -> dict[str, Any]:
     source = Source(os.urandom, private=True)
     found = generate(table, request, thresholds, source, lambda line: print(PROGRESS + line, flush=True))
     counted = write(found.synthetic.table, made / DATA, document["format"])
+    (made / REPORT).write_text(json.dumps({"member": found.told(), "owner": found.told()}))
     score = {"attackVersion": ATTACK_VERSION, "score": found.scores.attack.value}
     return {
         "rows": counted.rows,

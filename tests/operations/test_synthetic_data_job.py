@@ -76,7 +76,7 @@ def generate(shop: Workshop, text: str = TEXT, format: str = "CSV", **more: Any)
         "resultFormat": format,
     }
     arn = shop.ml().create_ml_input_channel(**request)["mlInputChannelArn"]
-    return wait(lambda: shop.get_channel(arn), REST)
+    return wait(lambda: shop.get_channel(arn), REST, 120)
 
 
 def kept(shop: Workshop, channel: Any) -> list[Any]:
@@ -93,7 +93,7 @@ def test_generated_rows_of_the_same_schema(shop: Workshop) -> None:
     assert len(rows) == done["numberOfRecords"]
     assert abs(len(rows) - ROWS) < ROWS / 10
     assert list(rows[0]) == list(COLUMNS)
-    assert {row["sex"] for row in rows} <= {"f", "m", "OTHER"}
+    assert {row["sex"] for row in rows} <= {"f", "m", ""}  # what may be NULL, may be NULL
     assert "Secretville" not in file.read_text()
     assert set(CITIES) <= {row["city"] for row in rows}
     real = {tuple(line.split(",")[1:]) for line in people().splitlines()[1:]}

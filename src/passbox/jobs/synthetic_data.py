@@ -92,7 +92,8 @@ def _spec(asked: Path, exact: Path, made: Path, log: Path, tools: Tools) -> Sand
     size = sum(file.stat().st_size for file in exact.iterdir())
     return SandboxSpec(
         arguments=(
-            sys.executable, "-I", "-c", synthesize.BOOT, str(source.parent), f"{_PLACE}/asked.json", read, written,
+            sys.executable, "-I", "-c", synthesize.BOOT, str(source.parent),
+            f"{_PLACE}/asked.json", read, written,
         ),
         root=Root(prefixes=tuple(dict.fromkeys((Path(sys.prefix), Path(sys.base_prefix), source)))),
         limits=Limits(memory_bytes=memory, seconds=LONGEST_SECONDS, cpus=tools.machine.cpus),
@@ -143,7 +144,8 @@ def _outcome(ended: Exit, made: Path, log: Path) -> dict[str, Any]:
         case Cause.TIMED_OUT:
             raise JobFailed(
                 "INSUFFICIENT_COMPUTE",
-                f"The synthesis ran longer than {LONGEST_SECONDS // 3600} hours; select fewer columns or rows.",
+                f"The synthesis ran longer than {LONGEST_SECONDS // 3600} hours; select fewer columns or "
+                "rows.",
                 detail=detail,
             )
         case Cause.DISK:

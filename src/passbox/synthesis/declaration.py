@@ -1,8 +1,8 @@
-"""What a template says about its columns, as a Request: AWS's classification, and what may be declared beside it.
+"""What a template says about its columns, as a Request: AWS's classification, and what is declared beside it.
 
 AWS's template classifies each column and names the predictive one. What it has no field for may be declared
-apart: the domain of a column, the unit of privacy, and columns that follow from others. A declaration is public:
-it is made of what its author knows without the data. Values are texts, read as the column's type.
+apart: the domain of a column, the unit of privacy, and columns that follow from others. A declaration is
+public: it is made of what its author knows without the data. Values are texts, read as the column's type.
 
     {
       "columns": [

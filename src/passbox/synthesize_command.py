@@ -1,0 +1,181 @@
+"""`passbox synthesize`: synthetic data from a file of the caller's own, without a room.
+
+Knows files and how to ask; what is done is `synthesize.generate`'s.
+"""
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from passbox.errors import PassboxError
+from passbox.printing import print_json, show
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from passbox.synthesize import Generated
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, path_type=Path, dir_okay=False))
+@click.option("--epsilon", type=click.FloatRange(0, min_open=True), required=True, help="The privacy budget.")
+@click.option(
+    "--delta", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=1e-9, show_default=True
+)
+@click.option("--target", metavar="COLUMN", help="The column that is to be predicted from the others.")
+@click.option(
+    "--categorical", metavar="COLUMN,…", default="", help="Columns of numbers or times that are labels."
+)
+@click.option("--declaration", type=_FILE, help="JSON: domains, person and dependencies that are known.")
+@click.option("--max-attack-score", type=click.FloatRange(0.5, 1), default=0.6, show_default=True)
+@click.option("--out", type=_FILE, required=True, help="Where the rows go: .parquet or .csv.")
+@click.option(
+    "--report", type=_FILE, help="Where the report goes: .html or .json. It shows the real rows' figures."
+)
+@click.option("--seed", type=int, help="Repeat a run. What it makes is NOT private.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def synthesize(
+    file: Path,
+    epsilon: float,
+    delta: float,
+    target: str | None,
+    categorical: str,
+    declaration: Path | None,
+    max_attack_score: float,
+    out: Path,
+    report: Path | None,
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    """Make differentially private synthetic rows from FILE (Parquet or CSV)."""
+    from passbox.synthesis import Source, seeded
+    from passbox.synthesis.score import Thresholds
+    from passbox.synthesize import generate
+
+    try:
+        table = _read(file)
+        labels = {name for name in categorical.split(",") if name}
+        request = _request(table, labels, target, epsilon, delta, declaration)
+        source = Source(os.urandom, private=True) if seed is None else seeded(seed)
+        found = generate(table, request, Thresholds(score=max_attack_score), source, _say(as_json))
+    except PassboxError as error:
+        raise click.ClickException(error.message) from error
+    if report is not None:
+        _report(found, report)
+    if not found.scores.passed:
+        raise click.ClickException(
+            " ".join(failure.message for failure in found.scores.failures) + f" Nothing was written to {out}."
+        )
+    _write(found.synthetic.table, out)
+    if as_json:
+        print_json({"rows": found.synthetic.table.num_rows, "out": str(out), **found.told()})
+        return
+    _show(found, out)
+
+
+def _say(quiet: bool) -> Any:
+    """How progress is told: on standard error, unless a program reads."""
+    return (lambda _line: None) if quiet else (lambda line: click.echo(f"… {line}", file=sys.stderr))
+
+
+def _read(file: Path) -> "pa.Table":
+    import pyarrow as pa
+    import pyarrow.csv as arrow_csv
+    import pyarrow.parquet as parquet
+
+    try:
+        if file.suffix == ".csv":
+            options = arrow_csv.ConvertOptions(strings_can_be_null=True)
+            return arrow_csv.read_csv(file, convert_options=options)
+        return parquet.read_table(file)
+    except pa.ArrowInvalid as error:
+        raise click.ClickException(f"{file} cannot be read as {file.suffix or 'Parquet'}: {error}") from error
+
+
+def _request(
+    table: "pa.Table",
+    labels: set[str],
+    target: str | None,
+    epsilon: float,
+    delta: float,
+    declared: Path | None,
+) -> Any:
+    """The Request as a template would ask for it: labels are categorical, numbers and times numerical."""
+    from dataclasses import replace
+    from fractions import Fraction
+
+    from passbox.synthesis import declaration
+    from passbox.synthesis.encoding import labels_only
+
+    said = {}
+    if declared is not None:
+        try:
+            said = json.loads(declared.read_text())
+        except (OSError, ValueError) as error:
+            raise click.ClickException(f"{declared} is not a JSON file: {error}") from error
+    for name in sorted({*labels, *([target] if target else [])} - set(table.column_names)):
+        raise click.ClickException(f"There is no column {name}; there are {', '.join(table.column_names)}.")
+    person = said.get("person", {}).get("columnName")
+    mapping = [
+        {
+            "columnName": field.name.lower(),
+            "columnType": "CATEGORICAL" if field.name in labels or labels_only(field.type) else "NUMERICAL",
+            "isPredictiveValue": field.name == target,
+        }
+        for field in table.schema
+        if field.name.lower() != person
+    ]
+    parameters = {"epsilon": epsilon, "columnClassification": {"columnMapping": mapping}}
+    return replace(declaration.request(parameters, said, table.schema), delta=Fraction(str(delta)))
+
+
+def _write(table: "pa.Table", out: Path) -> None:
+    """The rows under their name at once, or not at all."""
+    import tempfile
+
+    from passbox.synthesize import write
+
+    with tempfile.TemporaryDirectory(dir=out.absolute().parent) as folder:
+        directory = Path(folder, "rows")
+        write(table, directory, "csv" if out.suffix == ".csv" else "parquet", single=True)
+        [file] = directory.iterdir()
+        file.replace(out)
+
+
+def _show(found: "Generated", out: Path) -> None:
+    told = found.told()
+    show(
+        [{"for": one["what"], "epsilon": f"{one['epsilon']:.4f}"} for one in told["spends"]],
+        ["for", "epsilon"],
+        empty="",
+    )
+    show(
+        [
+            {
+                "score": score.name,
+                "value": f"{score.value:.3f}",
+                "interval": f"{score.low:.3f} to {score.high:.3f}",
+                "allowed": f"{score.limit:.3f}",
+            }
+            for score in (found.scores.attack, found.scores.copies, found.scores.found)
+        ],
+        ["score", "value", "interval", "allowed"],
+        empty="",
+    )
+    claim = told["claim"]
+    private = "" if claim["private"] else " NOT PRIVATE: the run was seeded."
+    click.echo(
+        f"{found.synthetic.table.num_rows:,} rows in {out}: ({claim['epsilon']:g}, {claim['delta']:g})-"
+        f"differentially private for {claim['unit']}.{private}"
+    )
+
+
+def _report(found: "Generated", file: Path) -> None:
+    file.write_text(json.dumps(found.told(), indent=2, default=asdict))
