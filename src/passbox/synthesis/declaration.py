@@ -17,7 +17,6 @@ The step of a date is a number of days, that of a time a number of seconds.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, cast
@@ -104,8 +103,8 @@ def _read(field: pa.Field, texts: Sequence[str]) -> list[Any]:
 
 
 def _step(field: pa.Field, text: str) -> Any:
-    if pa.types.is_date(field.type):
-        return timedelta(days=float(text))
-    if pa.types.is_timestamp(field.type):
-        return timedelta(seconds=float(text))
+    per = 86_400 if pa.types.is_date(field.type) else 1
+    if pa.types.is_date(field.type) or pa.types.is_timestamp(field.type):
+        [seconds] = _read(pa.field(field.name, pa.float64()), [text])
+        return pa.scalar(round(seconds * per * 1e6), pa.duration("us")).as_py()
     return _read(field, [text])[0]
