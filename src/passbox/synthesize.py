@@ -90,8 +90,7 @@ def generate(
         source=source,
         unit=request.person.cap if request.person else 1,
     )
-    columns = _ranges(synthetic.table, request)
-    scores = judge(fit, held_out, synthetic.table, columns, thresholds, key=key, budget=budget)
+    scores = judge(fit, held_out, synthetic.table, request.columns, thresholds, key=key, budget=budget)
     return Generated(request, synthetic, scores)
 
 
@@ -99,7 +98,7 @@ def _check_columns(request: "Request") -> None:
     fewest, most = COLUMNS
     if not fewest <= len(request.columns) <= most:
         raise JobFailed(
-            "INVALID_INPUT",
+            "INVALID_SYNTHETIC_DATA_INPUT",
             f"Synthetic data needs {fewest} to {most:,} columns; the result has {len(request.columns)}.",
         )
 
@@ -113,7 +112,7 @@ def _check_rows(table: "pa.Table", request: "Request") -> None:
     fewest, most = ROWS
     if not fewest * (1 - 1 / ONE_IN) <= table.num_rows <= most:
         raise JobFailed(
-            "INVALID_INPUT",
+            "INVALID_SYNTHETIC_DATA_INPUT",
             f"Synthetic data needs {fewest:,} to {most:,} rows; the result has about {table.num_rows:,}.",
         )
     if request.target is None:
@@ -121,33 +120,16 @@ def _check_rows(table: "pa.Table", request: "Request") -> None:
     target = table[request.target]
     if target.length() - target.null_count < TARGET_ROWS * (1 - 1 / ONE_IN):
         raise JobFailed(
-            "INVALID_INPUT",
+            "INVALID_SYNTHETIC_DATA_INPUT",
             f"The predictive column {request.target} needs {TARGET_ROWS:,} rows or more in which it is not "
             "NULL.",
         )
     if request.column(request.target).kind == "categorical" and len(target.unique()) > TARGET_VALUES:
         raise JobFailed(
-            "INVALID_INPUT",
+            "INVALID_SYNTHETIC_DATA_INPUT",
             f"The predictive column {request.target} has more than {TARGET_VALUES} different values; group "
             "them in the query, or classify it as numerical.",
         )
-
-
-def _ranges(table: "pa.Table", request: "Request") -> list[Any]:
-    """The columns that are compared, with ranges as the generated rows, which are public, show them."""
-    from dataclasses import replace
-
-    import pyarrow.compute as compute
-
-    columns = []
-    for column in request.columns:
-        if column.kind == "numerical":
-            found = compute.min_max(table[column.name]).as_py()
-            if found["min"] is None or found["min"] == found["max"]:
-                continue  # says nothing of anybody
-            column = replace(column, low=found["min"], high=found["max"])
-        columns.append(column)
-    return columns
 
 
 def write(table: "pa.Table", directory: Path, format: Format, *, single: bool = False) -> "Counted":
@@ -166,8 +148,10 @@ def main() -> None:
     outcome: dict[str, Any] = {"refused": None, "failure": None, "scores": {}}
     try:
         outcome |= _run(document, rows, made)
+    except JobFailed as refused:
+        outcome["refused"] = [refused.code, refused.message]
     except PassboxError as refused:
-        outcome["refused"] = refused.message
+        outcome["refused"] = ["INVALID_SYNTHETIC_DATA_INPUT", refused.message]
     (made / OUTCOME).write_text(json.dumps(outcome))
 
 

@@ -160,7 +160,7 @@ def _outcome(ended: Exit, made: Path, log: Path) -> dict[str, Any]:
 
 def _generated(outcome: Mapping[str, Any], ended: Exit, made: Path, target: Path) -> Generated:
     if outcome["refused"] is not None:
-        raise JobFailed("INVALID_SYNTHETIC_DATA_INPUT", outcome["refused"])
+        raise JobFailed(*outcome["refused"])
     seconds = ended.seconds if ended.cpu_seconds is None else ended.cpu_seconds
     failure = outcome["failure"]
     if failure is None:

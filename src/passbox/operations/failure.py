@@ -112,6 +112,13 @@ FAILURES = {
         "the resource that the message names",
         "Whose it is mends it or brings it again; then submit the job again.",
     ),
+    "INVALID_SYNTHETIC_DATA_INPUT": Failure(
+        "Nothing can be generated from the query's result: too few or too many rows or columns, or a column "
+        "that the template does not classify as what it is.",
+        SUBMITTER,
+        "the analysis template: its query, its classification, its epsilon, and what is declared for it",
+        "Do what the message says about the column, in a new analysis template.",
+    ),
     "KILLED": Failure(
         "The container was ended from outside: by the operator, or by the machine going down.",
         OPERATOR,
@@ -207,6 +214,12 @@ FAILURES = {
         SUBMITTER,
         "the query of the analysis template and its syntheticDataParameters",
         "Leave the column out, group its values, declare its range in the template, or raise epsilon.",
+    ),
+    "SYNTHETIC_DATA_NOT_PRIVATE_ENOUGH": Failure(
+        "The generated rows gave away too much of the rows that they were made from, and were destroyed.",
+        SUBMITTER,
+        "epsilon and maxMembershipInferenceAttackScore of the analysis template, and its query",
+        "Lower epsilon, or group and round rare values in the query, in a new analysis template.",
     ),
     "TOO_MANY_ARTIFACT_FILES": Failure(
         "The container left more files than may leave.",
