@@ -6,6 +6,7 @@ what can be asked; `docs/explanation/synthetic-data.md` says how it works and wh
 
 from passbox.synthesis.hold_out import hold_out
 from passbox.synthesis.noise import Source, seeded
+from passbox.synthesis.report import Report, report
 from passbox.synthesis.request import Column, Dependency, Person, Request
 from passbox.synthesis.score import Noise, Scores, Thresholds, judge
 from passbox.synthesis.synthesize import Synthetic, synthesize
@@ -15,6 +16,7 @@ __all__ = [
     "Dependency",
     "Noise",
     "Person",
+    "Report",
     "Request",
     "Scores",
     "Source",
@@ -22,6 +24,7 @@ __all__ = [
     "Thresholds",
     "hold_out",
     "judge",
+    "report",
     "seeded",
     "synthesize",
 ]
