@@ -73,7 +73,7 @@ def report(
     learned = learn(members, made.table, held_out, columns, request.target, seed) if request.target else None
     content = {
         "table": {"rows": made.table.num_rows, "columns": len(columns), "target": request.target},
-        "privacy": _privacy(made, request),
+        "privacy": _privacy(made),
         "scores": _scores(scores),
         "exactScores": _scores(exact),
         "utility": {
@@ -90,14 +90,13 @@ def report(
     return Report(orjson.loads(orjson.dumps(content)))
 
 
-def _privacy(made: Synthetic, request: Request) -> dict[str, Any]:
-    person = request.person
+def _privacy(made: Synthetic) -> dict[str, Any]:
     spent = sum(float(spend.epsilon) for spend in made.spends)
     return {
         "epsilon": float(made.epsilon),
         "delta": float(made.delta),
         "accounting": "zero-concentrated differential privacy, discrete Gaussian noise on integer counts",
-        "unit": f"all rows of one value of {person.column}, at most {person.cap}" if person else "one row",
+        "unit": made.unit,
         "private": made.private,
         "spent": spent,
         "spends": [
