@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
 import click
 
@@ -423,6 +423,68 @@ def ledger_export(
     click.echo(f"{rows:,} charges of {month} are in {out}.")
 
 
+@cli.group()
+def room() -> None:
+    """What this room shows of itself."""
+
+
+@room.command("key")
+@_options
+def room_key(home: Path, as_json: bool) -> None:
+    """Print the public key that this room signs run manifests with, for its members to keep."""
+    from passbox.access.keys import load_key_file
+    from passbox.manifest import Signer
+
+    signer = Signer(load_key_file(Settings(home.absolute()).signing_key_file))
+    if as_json:
+        print_json({"keyId": signer.id, "publicKey": signer.public})
+        return
+    click.echo(signer.public, nl=False)
+    click.echo(f"Its id is {signer.id}.", err=True)
+
+
+@cli.command()
+@click.argument("file", type=click.File("rb"), metavar="MANIFEST.json")
+@click.option(
+    "--key", type=click.File(), metavar="ROOM.pub", help="The room's public key, as `room key` prints."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def verify(file: BinaryIO, key: TextIO | None, as_json: bool) -> None:
+    """Check a run manifest, offline: nothing of it was changed, and with --key, that room signed it."""
+    from passbox import manifest
+    from passbox.errors import Misconfigured
+
+    try:
+        whole = manifest.parse(file.read())
+        trusted = None if key is None else key.read()
+        if trusted is not None:
+            manifest.key_id(trusted)
+        parts = {"manifest", "signature", "openings"}
+        if not isinstance(whole, dict) or set(whole) != parts or not isinstance(whole["openings"], list):
+            raise ValueError(f"it must hold {', '.join(sorted(parts))} and nothing else")
+    except ValueError as error:
+        raise Misconfigured(f"This is no run manifest, or no public key: {error}.") from None
+    checked = manifest.check(whole["manifest"], whole["signature"], whole["openings"], trusted)
+    if as_json:
+        print_json(
+            {
+                "genuine": True,
+                "keyId": checked.key,
+                "keyTrusted": trusted is not None,
+                "opened": len(checked.opened),
+                "sealed": checked.shut,
+            }
+        )
+        return
+    ran = checked.document["job"]
+    click.echo(f"Nothing was changed: {ran['kind']} {ran['identifier']} is {checked.document['status']}.")
+    click.echo(f"{len(checked.opened)} sealed values are proved, {checked.shut} stay sealed.")
+    if trusted is None:
+        click.echo(f"Signed with {checked.key}; without --key that may be anybody's.")
+    else:
+        click.echo(f"Signed with the key of the room, {checked.key}.")
+
+
 @cli.command()
 @_options
 def doctor(home: Path, as_json: bool) -> None:
@@ -452,6 +514,7 @@ def demo(home: Path | None, as_json: bool) -> None:
 cli.add_command(client.payer)
 cli.add_command(client.query)
 job.add_command(client.explain)
+job.add_command(client.run_manifest)
 
 
 def _database(home: Path) -> Any:

@@ -330,33 +330,70 @@ def _owner(membership: str | None, identifier: str) -> str:
     return membership or str(within and within[1])
 
 
-@click.command("explain")
-@click.argument("identifier", metavar="ARN")
-@click.option("--membership", metavar="ID", help="Your membership. Default: the one that submitted the job.")
-@click.option("--version", metavar="ID", help="The version of a trained model. Default: the latest.")
-@click.option("--export", metavar="NAME", help="An export of the trained model ARN, by its name.")
+def _job(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command ARN, --membership, --version and --export, put together as `asked`."""
+
+    @wraps(command)
+    def run(
+        client: Any,
+        identifier: str,
+        membership: str | None,
+        version: str | None,
+        export: str | None,
+        **more: Any,
+    ) -> None:
+        named = {"versionIdentifier": version, "exportName": export}
+        asked = {"membershipIdentifier": _owner(membership, identifier), "jobIdentifier": identifier}
+        command(client, {**asked, **{name: value for name, value in named.items() if value}}, **more)
+
+    for option in (
+        click.option("--export", metavar="NAME", help="An export of the trained model ARN, by its name."),
+        click.option("--version", metavar="ID", help="The version of a trained model. Default: the latest."),
+        click.option(
+            "--membership", metavar="ID", help="Your membership. Default: the one that submitted the job."
+        ),
+        click.argument("identifier", metavar="ARN"),
+    ):
+        run = option(run)
+    return run
+
+
+@click.command("manifest")
+@click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Write it there.")
 @_client
-def explain(
-    client: Any,
-    identifier: str,
-    membership: str | None,
-    version: str | None,
-    export: str | None,
-    as_json: bool,
-) -> None:
+@_job
+def run_manifest(client: Any, asked: dict[str, str], out: str | None, as_json: bool) -> None:
+    """Fetch the signed manifest of a job that is over, for `passbox verify`.
+
+    ARN is that of an ML input channel, a trained model or an inference job, or the identifier of a protected
+    query. Values that are not yours to see are sealed in it; those that are come with what opens them.
+    """
+    found = client.get_run_manifest(**asked)
+    openings = [{**one, "value": json.loads(one["value"])} for one in found["openings"]]
+    whole = {
+        "manifest": json.loads(found["document"]),
+        "signature": found["signature"],
+        "openings": openings,
+    }
+    if out is None or as_json:
+        print_json(whole)
+    if out is not None:
+        with open(out, "w", encoding="utf-8") as file:  # noqa: PTH123
+            json.dump(whole, file, indent=2)
+        if not as_json:
+            click.echo(f"{out} holds the manifest; check it with: passbox verify {out} --key room.pub")
+
+
+@click.command("explain")
+@_client
+@_job
+def explain(client: Any, asked: dict[str, str], as_json: bool) -> None:
     """Say why a job failed, whose setting decides it, and what to change.
 
     ARN is that of an ML input channel, a trained model or an inference job, or the identifier of a protected
     query.
     """
-    more = {"versionIdentifier": version, "exportName": export}
-    found = _plain(
-        client.explain_job(
-            membershipIdentifier=_owner(membership, identifier),
-            jobIdentifier=identifier,
-            **{name: value for name, value in more.items() if value is not None},
-        )
-    )
+    found = _plain(client.explain_job(**asked))
     if as_json:
         print_json(found)
         return

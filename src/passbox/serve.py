@@ -35,6 +35,9 @@ def application(settings: Settings) -> Application:
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = Database(settings.database)
     keys = Keys(database, load_key_file(settings.key_file))
+    load_key_file(
+        settings.signing_key_file
+    )  # made at the first start, so that its public key can be given out
 
     services = load_services()
     dispatcher = Dispatcher(settings, database, Requests(services))

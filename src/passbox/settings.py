@@ -28,6 +28,7 @@ class Settings:
     """Where the service lives and how it runs; paths are absolute.
 
     home/passbox.sqlite     the database            home/key             the key file (0600)
+    home/signing-key        the seed of the key that signs run manifests (0600)
     home/accounts/ACCOUNT/  catalog, buckets, logs  home/vault/          data of jobs, nobody's to see
     home/images/            container images        home/scratch/        directories of running jobs
     """
@@ -49,6 +50,10 @@ class Settings:
     @property
     def key_file(self) -> Path:
         return self.home / "key"
+
+    @property
+    def signing_key_file(self) -> Path:
+        return self.home / "signing-key"
 
     @property
     def accounts(self) -> Path:

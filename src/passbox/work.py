@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 
+from passbox.access.keys import load_key_file
 from passbox.backends import choice
 from passbox.backends.engines import connect
 from passbox.backends.engines.sail import Sail
@@ -27,6 +28,7 @@ from passbox.jobs import (
 )
 from passbox.jobs.kind import Kind, Machine, Tools
 from passbox.jobs.supervisor import Supervisor
+from passbox.manifest import Signer
 from passbox.settings import Settings
 from passbox.state.database import Database
 
@@ -62,6 +64,7 @@ def tools(settings: Settings, slots: int) -> Tools:
         runtime=chosen,
         images=ImageStore(settings.images),
         isolation=chosen.check().isolation,
+        signer=Signer(load_key_file(settings.signing_key_file)),
         machine=Machine(int(memory * MEMORY_SHARE / slots), float(os.cpu_count() or 1)),
     )
 

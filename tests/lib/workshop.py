@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from lib.room import Room, collaborate, join, named, running
 from passbox.__main__ import cli
+from passbox.access.keys import load_key_file
 from passbox.analysis import ApprovedPlan
 from passbox.backends.catalogs.local import Local as LocalCatalog
 from passbox.backends.engines import writer
@@ -30,6 +31,7 @@ from passbox.jobs import protected_query as real_query
 from passbox.jobs import trained_model_export_job as real_export
 from passbox.jobs.kind import Delivery, Machine, NotYet, Result, Tools, Workspace
 from passbox.ledger import prices
+from passbox.manifest import Signer
 from passbox.names import Role
 from passbox.state import jobs, resources, statuses
 from passbox.state.database import Database, Transaction
@@ -108,7 +110,10 @@ KINDS: dict[str, Any] = {
     "ml_input_channel": Made(
         prices.QUERY_COMPUTE, {"numberOfRecords": RECORDS, "numberOfFiles": 1.0, "sizeInGb": 0.5}
     ),
-    "trained_model": Made(prices.MODEL_TRAINING, {"trainingContainerImageDigest": "sha256:" + "0" * 64}),
+    "trained_model": Made(
+        prices.MODEL_TRAINING,
+        {"trainingContainerImageDigest": "sha256:" + "0" * 64, "isolation": "sealed"},
+    ),
     "trained_model_inference_job": Made(
         prices.MODEL_INFERENCE, {"inferenceContainerImageDigest": "sha256:" + "1" * 64}
     ),
@@ -133,6 +138,7 @@ def work(room: Room) -> None:
         images=nothing,
         isolation=Isolation.SEALED,
         machine=Machine(1 << 30, 1.0),
+        signer=Signer(load_key_file(room.settings.signing_key_file)),
     )
     for folder in (tools.vault / "staging", tools.scratch):
         folder.mkdir(parents=True, exist_ok=True)

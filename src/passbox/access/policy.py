@@ -103,7 +103,7 @@ _CLEANROOMSML = {
 
 _PASSBOX = {
     _ACCOUNT: "GetStatement ListCharges ListRates",
-    _OWN: "DeleteSpendCap ExplainJob ListSpendCaps",
+    _OWN: "DeleteSpendCap ExplainJob GetRunManifest ListSpendCaps",
     _MEMBER: "GetSyntheticDataDeclaration GetSyntheticDataReport",
     _ACTIVE: "PutSpendCap PutSyntheticDataDeclaration",
     _RUNNER: "EstimateCost PreviewQuery",

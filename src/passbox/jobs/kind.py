@@ -19,6 +19,7 @@ from passbox.backends.images.store import ImageStore
 from passbox.backends.objects.base import Objects
 from passbox.backends.runtimes.base import Isolation, Runtime
 from passbox.errors import PassboxError
+from passbox.manifest import Signer
 from passbox.names import Role
 from passbox.state.database import Transaction
 from passbox.state.resources import Resource
@@ -45,6 +46,7 @@ class Tools:
     images: ImageStore
     isolation: Isolation
     machine: Machine
+    signer: Signer | None = None  # without one, as in tests, jobs have no run manifest
 
     def kept(self, resource: Resource) -> Path:
         """Where the room keeps what a finished job of this resource made; nobody's to see."""

@@ -27,6 +27,7 @@ from typing import Any
 from passbox import names
 from passbox.backends import trees
 from passbox.errors import JobFailed, PassboxError
+from passbox.jobs import run_manifest
 from passbox.jobs.disclose import disclose
 from passbox.jobs.kind import Kind, NotYet, Result, Tools, Workspace
 from passbox.ledger import book, budgets
@@ -80,8 +81,9 @@ def abandon(database: Database, tools: Tools, job: Job, status: str, code: str, 
         own = statuses.OF[job.kind]
         if resource.status == own.called_off:
             resource = resources.change(tx, resource, status=own.ending)
-        details = {"statusCode": code, "message": message}
-        resources.change(tx, resource, status=status, body={"statusDetails": details, "failedAt": job.step})
+        body = {"statusDetails": {"statusCode": code, "message": message}, "failedAt": job.step}
+        resource = resources.change(tx, resource, status=status, body=body)
+        run_manifest.write(tx, tools, job, resource)
         jobs.end(tx, job)
     with contextlib.suppress(OSError):  # swept when the next worker starts
         clear(tools, job)
@@ -130,9 +132,10 @@ def _work(database: Database, tools: Tools, kind: Kind, job: Job, checkpoint: Ch
         with database.write() as tx:
             resource = _resource(tx, job)
             own = statuses.OF[job.kind]
-            if resource.status == own.waiting:
-                resources.change(tx, resource, status=own.working)
             budgets.spend(tx, job.id)
+            status = own.working if resource.status == own.waiting else None
+            run = run_manifest.begun(tx, resource)
+            resources.change(tx, resource, status=status, body={"run": run})
         stage = "run"
         checkpoint(stage)
         result = kind.run(plan, workspace, tools)
@@ -150,6 +153,7 @@ def _work(database: Database, tools: Tools, kind: Kind, job: Job, checkpoint: Ch
         outcome = disclose(tx, _resource(tx, job), result, workspace)
     if outcome["failure"] is not None:
         outcome["failedAt"] = "disclose" if result.failure is None else stage
+    outcome["outputFiles"] = run_manifest.outputs(outcome, workspace.path)
     _settle(workspace.path)
     workspace.path.rename(_staging(tools, job.id))
     _sync(_staging(tools, job.id).parent)
@@ -224,6 +228,8 @@ def _deliver(database: Database, tools: Tools, job: Job, checkpoint: Checkpoint)
         resource = resources.change(tx, _resource(tx, job), status=status, body=body)
         if outcome["report"] is not None:
             _report(tx, resource, staging / outcome["report"])
+        left = outcome.get("outputFiles", []) if failure is None or some else []
+        run_manifest.write(tx, tools, job, resource, left)
         jobs.end(tx, job)
         if job.kind == "ml_input_channel" and status == "ACTIVE":
             _expire(tx, resource)

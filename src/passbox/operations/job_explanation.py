@@ -12,6 +12,8 @@ and of inference jobs and queries only whoever submitted them. Here nothing is a
 for every job of that code.
 """  # noqa: E501  a table
 
+from collections.abc import Callable
+
 from passbox.access import fetch
 from passbox.access.call import Call, invalid
 from passbox.operations import failure
@@ -42,8 +44,13 @@ def explain_job(call: Call, params: Params) -> Output:
     return {**_without(output), **_explanation(call, row)}
 
 
-def job(call: Call, params: Params) -> Resource:
-    """The job that jobIdentifier, versionIdentifier and exportName name, if the caller sees it."""
+def job(
+    call: Call, params: Params, party: Callable[[Call, Resource], bool] = lambda _call, _row: False
+) -> Resource:
+    """The job that jobIdentifier, versionIdentifier and exportName name, if the caller sees it.
+
+    party: who else may see a query than whoever submitted it
+    """
     identifier = params["jobIdentifier"]
     named = _versions(call, identifier)
     if "versionIdentifier" in params:
@@ -60,7 +67,7 @@ def job(call: Call, params: Params) -> Resource:
             )
         ]
         named = sorted(exports, key=lambda row: row.sequence)
-    seen = [row for row in named if _sees(call, row)]
+    seen = [row for row in named if _sees(call, row, party)]
     return seen[-1] if seen else fetch.missing("job", identifier)
 
 
@@ -72,10 +79,12 @@ def _versions(call: Call, identifier: str) -> list[Resource]:
     return [found] if found is not None and found.kind in KINDS else []
 
 
-def _sees(call: Call, row: Resource) -> bool:
+def _sees(call: Call, row: Resource, party: Callable[[Call, Resource], bool]) -> bool:
     if row.membership == call.membership.id:
         return True
-    if row.collaboration != call.collaboration.id or row.kind == "protected_query":
+    if row.collaboration != call.collaboration.id:
+        return False
+    if row.kind == "protected_query" and not party(call, row):
         return False
     open_ = call.collaboration.status == "ACTIVE" and call.member.status == "ACTIVE"
     return open_ and row.account in fetch.active_accounts(call)
