@@ -150,10 +150,10 @@ def test_what_the_others_see(shop: Workshop) -> None:
     ("changes", "words"),
     [
         (
-            {"resourceConfig": {"instanceType": "ml.m5.xlarge", "volumeSizeInGB": 1, "instanceCount": 2}},
+            {"resourceConfig": {"instanceType": "ml.m5.xlarge", "volumeSizeInGB": 1, "instanceCount": 6}},
             "resourceConfig.instanceCount",
         ),
-        ({"trainingInputMode": "Pipe"}, "trainingInputMode Pipe"),
+        ({"trainingInputMode": "Stream"}, "trainingInputMode"),
         ({"resourceConfig": {"instanceType": "ml.nothing.large", "volumeSizeInGB": 1}}, "instanceType"),
         ({"resourceConfig": {"instanceType": "ml.m5.xlarge"}}, "volumeSizeInGB"),
         ({"dataChannels": []}, "dataChannels"),

@@ -4,17 +4,28 @@ Knows images, instances and the sandbox; must not know state or which job it is 
 told comes from its job; nothing else of the service or of the machine is in it.
 """
 
+import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from passbox.backends import trees
 from passbox.backends.images.image import Image
-from passbox.backends.runtimes.base import Cause, Exit, Limits, Mount, Output, Sandbox, SandboxSpec, Unsealed
+from passbox.backends.runtimes.base import (
+    Cause,
+    Exit,
+    Limits,
+    Mount,
+    Network,
+    Output,
+    Sandbox,
+    SandboxSpec,
+    Unsealed,
+)
 from passbox.disclosure.sizes import readable
 from passbox.errors import JobFailed, Misconfigured
 from passbox.jobs.instances import Instance
@@ -48,6 +59,8 @@ class Container:
         mounts: tuple[Mount, ...],
         log: Path,
         outputs: tuple[Output, ...] = (),
+        host: str = "algo-1",
+        network: Network | None = None,
     ) -> SandboxSpec:
         """The sandbox. Of two variables of one name the contract's `own` counts, then the request's, then
         the image's. JobFailed for an argument or a variable that no process can be given."""
@@ -70,6 +83,8 @@ class Container:
             outputs=outputs,
             directory=self.image.directory,
             log=log,
+            host=host,
+            network=network,
         )
 
 
@@ -90,11 +105,47 @@ def start(tools: Tools, spec: SandboxSpec) -> Sandbox:
         ) from error
 
 
-def end(sandbox: Sandbox) -> Exit:
-    """Waits for it to end by itself or by its limits."""
-    while (ended := sandbox.wait(_WAIT_SECONDS)) is None:
-        pass
-    return ended
+@contextlib.contextmanager
+def network(tools: Tools, hosts: tuple[str, ...]) -> Iterator[Network | None]:
+    """An empty network for several hosts; None for one, which has its own. JobFailed where there is none."""
+    if len(hosts) == 1:
+        yield None
+        return
+    try:
+        made = tools.runtime.network(hosts)
+    except Misconfigured as error:
+        raise JobFailed(
+            "SANDBOX_UNAVAILABLE",
+            f"The instances were not started: {error.message}",
+            detail=error.detail,
+        ) from error
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def end(sandboxes: Sequence[Sandbox]) -> tuple[list[Exit], int]:
+    """Waits for all to end, by themselves or by their limits; where one fails the others are ended.
+
+    Returns how each ended, and the index of the one that counts: the first that failed, else the first.
+    """
+    pause = _WAIT_SECONDS / len(sandboxes)
+    running = dict(enumerate(sandboxes))
+    ended: dict[int, Exit] = {}
+    counts: int | None = None
+    while running:
+        for index, sandbox in list(running.items()):
+            left = sandbox.wait(pause)
+            if left is None:
+                continue
+            ended[index] = left
+            del running[index]
+            if counts is None and (left.cause is not Cause.EXITED or left.status != 0):
+                counts = index
+                for other in running.values():
+                    other.kill()
+    return [ended[index] for index in range(len(sandboxes))], counts or 0
 
 
 def broken_limit(
@@ -127,6 +178,18 @@ def broken_limit(
             return ("KILLED", "The container was ended from outside.")
 
 
+def together(exits: Sequence[Exit]) -> Exit:
+    """What several instances used: the longest time, and the sum of the rest. The first says how it ended."""
+    cpu = [one.cpu_seconds for one in exits if one.cpu_seconds is not None]
+    memory = [one.peak_memory_bytes for one in exits if one.peak_memory_bytes is not None]
+    return replace(
+        exits[0],
+        seconds=max(one.seconds for one in exits),
+        cpu_seconds=sum(cpu) if cpu else None,
+        peak_memory_bytes=sum(memory) if memory else None,
+    )
+
+
 def usage(ended: Exit, records: int) -> dict[str, Any]:
     """What a job used, for the resource's body."""
     measured = {
@@ -144,7 +207,7 @@ def writable(memory_bytes: int, volume_bytes: int) -> dict[str, int]:
     All of it fits half of the job's memory, so that the runtime can hold it in a file system of that very
     size. A directory of the host can only be watched, and what is open but unlinked there escapes the watch.
     """
-    words = min(volume_bytes, _OUTPUT_BYTES)
+    words = min(volume_bytes, _OUTPUT_BYTES, memory_bytes // 8)
     each = min(volume_bytes, (memory_bytes // 2 - words) // 2)
     return {"model": each, "data": each, "output": words}
 

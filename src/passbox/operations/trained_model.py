@@ -94,20 +94,6 @@ def algorithm_of(call: Call, association: Resource) -> Resource:
     return resources.require(call.tx, "configured_model_algorithm", association.parent or "")
 
 
-def _check_supported(params: Params) -> None:
-    if params["resourceConfig"].get("instanceCount", 1) > 1:
-        raise invalid(
-            "resourceConfig.instanceCount",
-            "resourceConfig.instanceCount: training on several instances is not available in this version; "
-            "use 1.",
-        )
-    if params.get("trainingInputMode") == "Pipe":
-        raise invalid(
-            "trainingInputMode",
-            "trainingInputMode Pipe is not available in this version; use File or FastFile.",
-        )
-
-
 def _check_channel_names(channels: list[dict[str, Any]]) -> None:
     taken = [channel["channelName"] for channel in channels]
     if len(taken) > 20:
@@ -147,7 +133,6 @@ def create_trained_model(call: Call, params: Params) -> Output:
             "configuredModelAlgorithmAssociationArn",
             "configuredModelAlgorithmAssociationArn: the algorithm has no training container.",
         )
-    _check_supported(params)
     _check_channel_names(params["dataChannels"] + params.get("incrementalTrainingDataChannels", []))
     channels = [
         readable_channel(

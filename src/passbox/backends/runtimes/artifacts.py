@@ -18,7 +18,7 @@ import gzip
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -28,6 +28,7 @@ from passbox.errors import JobFailed
 _COMPRESSION = 1  # weights hardly compress; more would cost minutes for per cents
 _DEPTH = 64
 _PATH_BYTES = 1024
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SET_ID = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 
 
@@ -40,25 +41,30 @@ class Harvest:
     archive_bytes: int
 
 
-def harvest(directory: Path, archive: Path, *, max_bytes: int, max_files: int = 100_000) -> Harvest:
+def harvest(
+    directory: Path, archive: Path, *, others: Sequence[Path] = (), max_bytes: int, max_files: int = 100_000
+) -> Harvest:
     """Packs `directory` into the gzipped tar `archive`; JobFailed for what may not leave (see the table).
 
-    The archive appears whole or not at all.
+    others: directories whose entries are laid under those of the ones before; of two files of one path the
+    first counts. The archive appears whole or not at all.
     """
     unfinished = archive.with_name(archive.name + ".part")
     count = _Count(max_bytes, max_files)
-    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    roots: list[int] = []
     try:
+        roots += [os.open(one, _DIRECTORY) for one in (directory, *others)]
         with (
             unfinished.open("wb") as raw,
             gzip.GzipFile("", "wb", compresslevel=_COMPRESSION, fileobj=raw, mtime=0) as packed,
             tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
         ):
-            for name, status, opened in _walk(root, "", 0, count):
+            for name, status, opened in _walk(roots, "", count):
                 tar.addfile(_member(name, status), opened)
         unfinished.replace(archive)
     finally:
-        os.close(root)
+        for root in roots:
+            os.close(root)
         unfinished.unlink(missing_ok=True)
     return Harvest(count.files, count.bytes, archive.stat().st_size)
 
@@ -126,25 +132,32 @@ def _require_honest_name(path: str) -> None:
 
 
 def _walk(
-    directory: int, prefix: str, depth: int, count: _Count
+    directories: Sequence[int], prefix: str, count: _Count
 ) -> Iterator[tuple[str, os.stat_result, BinaryIO | None]]:
-    """Every entry, parents first, names sorted: (path, status, open file or None for a directory)."""
-    for name in sorted(os.listdir(directory)):
+    """Every entry of any of the directories, parents first, names sorted: (path, status, open file or None
+    for a directory). The first directory that has a name decides what it is."""
+    having: dict[str, list[int]] = {}
+    for directory in directories:
+        for name in os.listdir(directory):  # noqa: PTH208  a descriptor has no path
+            having.setdefault(name, []).append(directory)
+    for name in sorted(having):
         path = prefix + name
         _require_honest_name(path)
-        seen = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        if stat.S_ISDIR(seen.st_mode):
-            count.add(0)
-            opened = os.open(
-                name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory
-            )
-            try:
-                yield path, seen, None
-                yield from _walk(opened, f"{path}/", depth + 1, count)
-            finally:
-                os.close(opened)
-        else:
-            yield from _file(directory, name, path, seen, count)
+        seen = [os.stat(name, dir_fd=directory, follow_symlinks=False) for directory in having[name]]
+        if not stat.S_ISDIR(seen[0].st_mode):
+            yield from _file(having[name][0], name, path, seen[0], count)
+            continue
+        count.add(0)
+        opened: list[int] = []
+        try:
+            for directory, status in zip(having[name], seen, strict=True):
+                if stat.S_ISDIR(status.st_mode):
+                    opened.append(os.open(name, _DIRECTORY, dir_fd=directory))
+            yield path, seen[0], None
+            yield from _walk(opened, f"{path}/", count)
+        finally:
+            for one in opened:
+                os.close(one)
 
 
 def _file(

@@ -18,7 +18,9 @@
     `harvest` rules on links, devices and sizes, not the runtime. Where they cannot be taken over (deeper than
     100 directories, longer than max_bytes with their holes) the cause is DISK.
 11. A program that does not exist is an Exit with status 127, not an error of `start`.
-12. Several threads may use one runtime and one sandbox. A sandbox that nobody holds any more is ended.
+12. Sandboxes of one Network reach each other by the names of its hosts, and nothing else of it or of the
+    machine. A runtime that has no such network raises Misconfigured when asked for one.
+13. Several threads may use one runtime and one sandbox. A sandbox that nobody holds any more is ended.
 """
 
 import enum
@@ -89,9 +91,18 @@ class Limits:
     log_bytes: int = 16 << 20
 
 
+class Network(Protocol):
+    """An empty network for the sandboxes of one job. hosts: name → address."""
+
+    hosts: Mapping[str, str]
+
+    def close(self) -> None:
+        """Lets go of it; sandboxes that run in it keep it."""
+
+
 @dataclass(frozen=True)
 class SandboxSpec:
-    """Everything a sealed process is given."""
+    """Everything a sealed process is given. network: None for one of its own, with nobody else in it"""
 
     arguments: tuple[str, ...]
     root: Root
@@ -101,6 +112,8 @@ class SandboxSpec:
     outputs: tuple[Output, ...] = ()
     directory: str = "/"
     log: Path | None = None
+    host: str = "algo-1"
+    network: Network | None = None
 
 
 class Cause(enum.Enum):
@@ -177,3 +190,6 @@ class Runtime(Protocol):
 
     def start(self, spec: SandboxSpec) -> Sandbox:
         """Starts it."""
+
+    def network(self, hosts: tuple[str, ...]) -> Network:
+        """An empty network for several sandboxes, each the host of one of these names."""

@@ -24,6 +24,7 @@ from passbox.backends.runtimes import attest, layout, seccomp, selftest
 from passbox.backends.runtimes.base import Report, SandboxSpec
 from passbox.backends.runtimes.cgroup import Group, Places
 from passbox.backends.runtimes.handle import ShepherdedSandbox
+from passbox.backends.runtimes.network import EmptyNetwork
 from passbox.errors import Misconfigured
 
 _SYSTEM = ("/usr/bin/bwrap", "/usr/local/bin/bwrap", "/bin/bwrap")
@@ -122,13 +123,22 @@ class BubblewrapRuntime:
             for descriptor in passed:
                 cleanup.callback(os.close, descriptor)
             plan = _plan(spec, placed, binary, group, passed)
-            process = _spawn(plan, passed)
+            process = _spawn(plan, [*passed, *_shared(spec)])
             sandbox = ShepherdedSandbox(process, ours, events, group)
             sandbox.await_start()
             cleanup.pop_all()
         for descriptor in passed:
             os.close(descriptor)
         return sandbox
+
+    def network(self, hosts: tuple[str, ...]) -> EmptyNetwork:
+        """An empty network for several sandboxes; Misconfigured where this machine makes none."""
+        try:
+            return EmptyNetwork(hosts)
+        except OSError as error:
+            raise Misconfigured(
+                "the kernel makes no network for several instances", detail=str(error)
+            ) from error
 
     def _group(self, spec: SandboxSpec) -> Group:
         with self._lock:
@@ -146,6 +156,15 @@ class BubblewrapRuntime:
 def _held_to(spec: SandboxSpec) -> tuple[int, int, float]:
     """Bytes, processes and CPUs of a control group; two processes of bubblewrap count as well."""
     return spec.limits.memory_bytes, spec.limits.processes + 2, spec.limits.cpus
+
+
+def _shared(spec: SandboxSpec) -> list[int]:
+    """The descriptors of a shared network: the network's, and without root that of who owns it."""
+    if spec.network is None:
+        return []
+    if not isinstance(spec.network, EmptyNetwork) or spec.host not in spec.network.hosts:
+        raise ValueError(f"the host {spec.host} is not of the network that it was given")
+    return [one for one in (spec.network.net, spec.network.user) if one is not None]
 
 
 def _files(arguments: list[str]) -> list[int]:
@@ -188,6 +207,7 @@ def _plan(
         "first_uid": _FIRST_JOB_UID if privileged else None,
         "groups": group.directories,
         "limits": _held_to(spec),
+        "shared": _shared(spec),
         "stage": layout.STAGE,
         "binds": binds,
         "lent": placed.lent,

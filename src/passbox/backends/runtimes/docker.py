@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from passbox.backends.runtimes import gate, layout, linux, seccomp, seccomp_profile, selftest
-from passbox.backends.runtimes.base import Isolation, Report, SandboxSpec
+from passbox.backends.runtimes.base import Isolation, Network, Report, SandboxSpec
 from passbox.backends.runtimes.cgroup import Group
 from passbox.backends.runtimes.handle import ShepherdedSandbox
 from passbox.errors import Misconfigured
@@ -117,6 +117,10 @@ class DockerRuntime:
             return Report(self.name, Isolation.DEGRADED, version, ((lacking, fix),))
         return Report(self.name, Isolation.SEALED, version)
 
+    def network(self, hosts: tuple[str, ...]) -> Network:
+        """Misconfigured: an engine's networks are more than an empty one."""
+        raise Misconfigured(f"{len(hosts)} instances of one job need bubblewrap, not an engine")
+
     # -- starting ------------------------------------------------------------------------------------------
 
     def start(self, spec: SandboxSpec) -> "EngineSandbox":
@@ -126,6 +130,8 @@ class DockerRuntime:
             raise Misconfigured(
                 "a container engine seals only for a service that runs as root; use bubblewrap"
             )
+        if spec.network is not None:
+            raise ValueError("a container has no network but its own")
         if platform.machine() not in seccomp.ARCHITECTURES:
             raise Misconfigured(f"there is no system-call filter for {platform.machine()} yet")
         command = gate.command(spec.arguments, spec.environment, spec.directory) if spec.arguments else []
@@ -205,7 +211,7 @@ class DockerRuntime:
             command=command,
             user=f"{placed.uid}:{placed.uid}",
             working_dir=spec.directory,
-            hostname=layout.HOST_NAME,
+            hostname=spec.host,
             labels={_LABEL: _identity(os.getpid())},
             host_config=host,
         )

@@ -6,7 +6,7 @@ namespace of its own), because an unprivileged uid cannot walk through directori
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,6 @@ from passbox.backends.runtimes.base import Output, SandboxSpec
 
 STAGE = "/tmp"  # noqa: S108  a mount point inside a private mount namespace, not a shared directory
 UID = 1000
-HOST_NAME = "algo-1"
 _OWN = ("/proc", "/dev", "/dev/shm", "/tmp", "/sys", "/run")  # noqa: S108  paths inside the sandbox
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _HOST_ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "protocols", "services")
@@ -25,8 +24,6 @@ KERNEL_FILES = ("keys", "key-users", "timer_list", "sched_debug", "kallsyms", "k
 _ETC = {
     "passwd": "user:x:{uid}:{uid}::/tmp:/bin/sh\n",
     "group": "user:x:{uid}:\n",
-    "hosts": f"127.0.0.1 localhost {HOST_NAME}\n::1 localhost\n",
-    "hostname": f"{HOST_NAME}\n",
     "resolv.conf": "",
     "timezone": "Etc/UTC\n",  # Sail refuses to open a session without it
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
@@ -113,10 +110,11 @@ def lay_out(spec: SandboxSpec, stage: str = STAGE, uid: int = UID) -> Layout:
     targets = [_clean(mount.target) for mount in spec.mounts] + [_clean(out.target) for out in spec.outputs]
     if len(set(targets)) < len(targets):
         raise ValueError("two mounts or outputs have the same target")
+    etc = _etc(spec, uid)
     if spec.root.image is None:
-        _host_root(layout)
+        _host_root(layout, etc)
     else:
-        _image_root(layout, spec.root.image, targets)
+        _image_root(layout, spec.root.image, targets, etc)
     _kernel_views(layout, spec)
     for prefix in _outermost(spec.root.prefixes if spec.root.image is None else ()):
         layout.bind(prefix, str(prefix))  # after /tmp, which may hold them
@@ -134,9 +132,11 @@ def bubblewrap_arguments(layout: Layout, spec: SandboxSpec) -> list[str]:
     """What bubblewrap is told, without the command."""
     arguments = [
         "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session",
-        "--cap-drop", "ALL", "--uid", str(layout.uid), "--gid", str(layout.uid), "--hostname", HOST_NAME,
+        "--cap-drop", "ALL", "--uid", str(layout.uid), "--gid", str(layout.uid), "--hostname", spec.host,
         "--clearenv",
     ]  # fmt: skip
+    if spec.network is not None:
+        arguments.append("--share-net")  # the one that the shepherd has entered
     for name, value in spec.environment.items():
         arguments += ["--setenv", name, value]
     for view in layout.views:
@@ -154,7 +154,19 @@ def _clean(target: str) -> str:
     return path
 
 
-def _host_root(layout: Layout) -> None:
+def _etc(spec: SandboxSpec, uid: int) -> dict[str, str]:
+    """Our own files of /etc by name."""
+    own = {name: content.format(uid=uid) for name, content in _ETC.items()}
+    known = {spec.host: "127.0.0.1"} if spec.network is None else spec.network.hosts
+    lines = [
+        "127.0.0.1 localhost",
+        "::1 localhost",
+        *(f"{address} {name}" for name, address in known.items()),
+    ]
+    return {**own, "hostname": f"{spec.host}\n", "hosts": "".join(f"{line}\n" for line in lines)}
+
+
+def _host_root(layout: Layout, etc: Mapping[str, str]) -> None:
     layout.show("bind", "/usr", "/usr")
     for name in _MERGED:
         path = Path("/", name)
@@ -162,8 +174,8 @@ def _host_root(layout: Layout) -> None:
             layout.show("link", str(path), str(path.readlink()))
         elif path.is_dir():
             layout.show("bind", str(path), str(path))
-    for name, content in _ETC.items():
-        layout.file(content.format(uid=layout.uid), f"/etc/{name}")
+    for name, content in etc.items():
+        layout.file(content, f"/etc/{name}")
     for name in _HOST_ETC:
         if Path("/etc", name).exists():
             layout.bind(Path("/etc", name), f"/etc/{name}")
@@ -183,10 +195,10 @@ def _outermost(prefixes: tuple[Path, ...]) -> Iterator[Path]:
             yield prefix
 
 
-def _image_root(layout: Layout, image: Path, targets: list[str]) -> None:
+def _image_root(layout: Layout, image: Path, targets: list[str], own_etc: Mapping[str, str]) -> None:
     """An image as `/`. Directories on the way to a mount point that the image lacks are taken apart and put
     together again entry by entry, so that nothing is ever written into the image."""
-    etc = {f"/etc/{name}": content.format(uid=layout.uid) for name, content in _ETC.items()}
+    etc = {f"/etc/{name}": content for name, content in own_etc.items()}
     for name in ("passwd", "group"):
         own = _text(image / "etc" / name)
         if own:

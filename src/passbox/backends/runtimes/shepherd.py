@@ -73,7 +73,7 @@ class Shepherd:
     def start(self) -> None:
         """Stages and starts the sandbox, and checks the seal before the program's first instruction;
         RuntimeError if it cannot be made, Unsealed if it does not hold."""
-        staging.enter_namespace(self.privileged)
+        staging.enter_namespace(self.privileged, self.plan["shared"])
         identities = staging.stage(self.plan["stage"], self.plan, self.uid, self.gid, self.privileged)
         linux.hide_from_tracers()  # only now: it would have closed our own uid_map to us
         self.log_read, log_write = os.pipe()
@@ -107,7 +107,7 @@ class Shepherd:
     def _granted(self, identities: dict[str, tuple[int, int]]) -> attest.Granted:
         return attest.Granted(
             service=self.plan["namespaces"],
-            network=None,
+            network=os.fstat(self.plan["shared"][0]).st_ino if self.plan["shared"] else None,
             uid=self.uid,
             gid=self.gid,
             shown={target: name and identities[name] for target, name in self.plan["shown"].items()},

@@ -22,8 +22,19 @@ _CHUNK = 1 << 24
 _QUIET = linux.MS_NOSUID | linux.MS_NODEV
 
 
-def enter_namespace(privileged: bool) -> None:
-    """A private mount namespace; without privileges inside a user namespace of our own, that maps only us."""
+def enter_namespace(privileged: bool, shared: Sequence[int] = ()) -> None:
+    """A private mount namespace; without privileges inside a user namespace of our own, that maps only us.
+
+    shared: descriptors of a network to enter, and of the user namespace that owns it, which is then ours
+    """
+    if len(shared) > 1:
+        linux.setns(shared[1], linux.CLONE_NEWUSER)
+    if shared:
+        linux.setns(shared[0], linux.CLONE_NEWNET)
+    if len(shared) > 1:
+        linux.unshare(linux.CLONE_NEWNS)
+        linux.mount("none", "/", None, linux.MS_REC | linux.MS_SLAVE)
+        return
     uid, gid = os.getuid(), os.getgid()
     linux.unshare(linux.CLONE_NEWNS | (0 if privileged else linux.CLONE_NEWUSER))
     if not privileged:

@@ -26,7 +26,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from passbox.backends.runtimes.base import Cause, Exit, Isolation, Report, SandboxSpec
+from passbox.backends.runtimes.base import Cause, Exit, Isolation, Network, Report, SandboxSpec
 from passbox.errors import Misconfigured
 
 _NOTE = b"\n[passbox: the log is longer than its limit and was cut here]\n"
@@ -39,6 +39,10 @@ class UnsafeRuntime:
         """Never anything but NONE."""
         why = "jobs run unsealed, as the service's user, with the host's files and network in reach"
         return Report("unsafe", Isolation.NONE, "-", ((why, "start without --unsafe-no-sandbox"),))
+
+    def network(self, hosts: tuple[str, ...]) -> Network:
+        """Misconfigured: without a seal there are no hosts of those names."""
+        raise Misconfigured(f"{len(hosts)} instances of one job need a sandbox; use one instance")
 
     def start(self, spec: SandboxSpec) -> "UnsafeProcess":
         """Starts it. Misconfigured for an image, which needs a sandbox to be run."""
@@ -62,6 +66,7 @@ def _place(spec: SandboxSpec, home: Path) -> dict[str, str]:
     for target, source in sorted(items):
         where = home / target.strip("/")
         where.parent.mkdir(parents=True, exist_ok=True)
+        where.unlink(missing_ok=True)  # a file that only holds the place in the mount around it
         where.symlink_to(source.resolve())
         placed[target.rstrip("/")] = str(where)
     return placed

@@ -1,0 +1,102 @@
+"""Channels as pipes: NAME_0, NAME_1, … in a directory, one for each time that the program reads the channel.
+
+Knows FIFOs and splice; must not know containers or who reads. The reader may be hostile: one that never opens
+a pipe, closes it early, stops reading or opens it again holds up nothing but itself.
+
+The pipe of an epoch carries the files of the channel one behind the other, in order of their names. It is
+gone once it was read, so a second look at it is an error instead of a wait without end; the pipe of the next
+epoch is there before this one is opened.
+"""
+
+import contextlib
+import fcntl
+import os
+import select
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+_PIPE_BYTES = 1 << 20  # what a process without privileges may ask for
+_JOIN_SECONDS = 0.1
+
+
+class Pipes:
+    """The pipes of one instance, fed while the block lasts. channels: name → its files, in order."""
+
+    def __init__(self, directory: Path, channels: Mapping[str, Sequence[Path]]) -> None:
+        self._directory = directory
+        self._stopping = False
+        self._stop = os.eventfd(0)
+        self._broken: list[BaseException] = []
+        self._feeders = [
+            threading.Thread(target=self._feed, args=(name, files), daemon=True)
+            for name, files in channels.items()
+        ]
+        for name in channels:
+            self._make(name, 0)
+
+    def __enter__(self) -> "Pipes":
+        for feeder in self._feeders:
+            feeder.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends the feeding. Where a file could not be read, OSError: what was read instead was cut short."""
+        self._stopping = True
+        os.eventfd_write(self._stop, 1)
+        held: list[int] = []
+        for feeder in self._feeders:
+            while feeder.is_alive():
+                # whoever waits for a reader gets one; held, because the wait may begin only now
+                for path in self._directory.iterdir():
+                    if path.is_fifo():
+                        with contextlib.suppress(FileNotFoundError):
+                            held.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+                feeder.join(_JOIN_SECONDS)
+        for descriptor in (*held, self._stop):
+            os.close(descriptor)
+        if self._broken and error is None:
+            raise self._broken[0]
+
+    def _make(self, name: str, epoch: int) -> Path:
+        path = self._directory / f"{name}_{epoch}"
+        os.mkfifo(path, 0o644)
+        return path
+
+    def _feed(self, name: str, files: Sequence[Path]) -> None:
+        path, epoch = self._directory / f"{name}_0", 0
+        try:
+            while not self._stopping:
+                epoch += 1
+                following = self._make(name, epoch)
+                pipe = os.open(path, os.O_WRONLY | os.O_CLOEXEC)  # waits for a reader
+                try:
+                    self._pour(pipe, files)
+                finally:
+                    path.unlink()  # before the end is seen: whoever looks again finds nothing
+                    os.close(pipe)
+                path = following
+        except BaseException as error:
+            self._broken.append(error)
+
+    def _pour(self, pipe: int, files: Sequence[Path]) -> None:
+        """Moves the files into a pipe, until its reader has gone or the feeding ends."""
+        os.set_blocking(pipe, False)
+        with contextlib.suppress(OSError):  # the user may have many large pipes already
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        poll = select.poll()
+        poll.register(pipe, select.POLLOUT)
+        poll.register(self._stop, select.POLLIN)
+        for path in files:
+            with path.open("rb", buffering=0) as source:
+                while not self._stopping:
+                    try:
+                        if not os.splice(source.fileno(), pipe, _PIPE_BYTES):
+                            break
+                    except BlockingIOError:
+                        poll.poll()
+                    except BrokenPipeError:
+                        return
