@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from passbox.state import resources
-from passbox.state.database import Database, Transaction
+from passbox.state import jobs, resources, transfers
+from passbox.state.database import Database, Statement, Transaction
 
 
 @pytest.fixture
@@ -72,7 +72,56 @@ def test_a_quota_is_counted_by_status(database: Database, column: str) -> None:
         assert f"resource_by_{column}_status" in " ".join(plan(tx, "count", bounds))
 
 
+@pytest.mark.parametrize(
+    ("statement", "parameters", "index"),
+    [
+        (jobs._GET, ["id"], "job USING PRIMARY KEY"),
+        (jobs._OF_RESOURCE, ["of"], "job USING INDEX ix_job_resource_sequence"),
+        (jobs._REQUEST_CANCEL, ["of", "updated"], "job USING INDEX ix_job_resource_sequence"),
+        (jobs._QUEUED, ["now"], "job USING INDEX job_to_claim"),
+        (jobs._LAPSED, ["now"], "job USING INDEX job_to_claim"),
+        (transfers._OF_JOB, ["job"], "transfer USING INDEX sqlite_autoindex_transfer_1 (id>? AND id<?)"),
+    ],
+    ids=["job", "jobs of a resource", "cancel", "queued", "lapsed", "transfers of a job"],
+)
+def test_every_job_and_transfer_goes_by_its_index(
+    database: Database, statement: Statement, parameters: list[str], index: str
+) -> None:
+    with database.read() as tx:
+        assert explained(tx, statement, dict.fromkeys(parameters, "x"))[0].startswith(f"SEARCH {index}")
+
+
+@pytest.mark.parametrize("other", ["j/", "j0", "j/x", "J", "j-"])
+def test_the_transfers_of_a_job_are_its_own(database: Database, other: str) -> None:
+    with database.write() as tx:
+        for job in ("j", other):
+            for kind in ("reserve", "post"):
+                entry = [
+                    f"{job}/t/{kind}",
+                    kind,
+                    "d",
+                    "c",
+                    "u",
+                    1,
+                    job,
+                    "c",
+                    "p",
+                    "t",
+                    "m",
+                    1,
+                    "q",
+                    1,
+                    1,
+                    0.0,
+                ]
+                assert transfers.add(tx, transfers.Transfer._make([*entry, None, None]))
+        assert [found.id for found in transfers.of_job(tx, "j")] == ["j/t/reserve", "j/t/post"]
+
+
 def plan(tx: Transaction, what: str, bounds: Any) -> list[str]:
-    statement, parameters = resources._query(what, "kind", 100, bounds)
+    return explained(tx, *resources._query(what, "kind", 100, bounds))
+
+
+def explained(tx: Transaction, statement: Statement, parameters: dict[str, Any]) -> list[str]:
     text, values = statement.text(parameters)
     return [step["detail"] for step in tx._connection.execute(f"EXPLAIN QUERY PLAN {text}", values)]

@@ -56,6 +56,7 @@ class Claim(NamedTuple):
     """What a request says of its own signature; nothing of it is proven yet.
 
     moment: X-Amz-Date, YYYYMMDDTHHMMSSZ      scope: date/region/service/aws4_request
+    headers: folded, as the signature sees them
     """
 
     key_id: str
@@ -65,6 +66,7 @@ class Claim(NamedTuple):
     signed: tuple[bytes, ...]
     signature: bytes
     presigned: bool
+    headers: dict[bytes, bytes]
 
 
 class Verifier:
@@ -114,11 +116,11 @@ class Verifier:
         if not _SIGNATURE.fullmatch(signature):
             raise _invalid(_MISMATCH)
         scope = b"/".join((date, region, service, b"aws4_request"))
-        return Claim(key_id, moment, scope, self._services[service], signed, signature, presigned)
+        return Claim(key_id, moment, scope, self._services[service], signed, signature, presigned, headers)
 
     def account(self, claim: Claim, request: Request, body: bytes) -> str:
         """The account whose key signed exactly this request. Raises Refused."""
-        headers = fold(request.headers)
+        headers = claim.headers
         payload = sha256(body).hexdigest().encode() if body else _EMPTY_HASH
         declared = headers.get(b"x-amz-content-sha256")
         if declared is not None and declared != payload:
