@@ -16,6 +16,8 @@ from passbox.errors import ValidationException
 
 ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
 MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])", re.ASCII)
+# of an inference's environment: which requests begin with the header row of their file
+CSV_HEADER, CSV_HEADERS = "PASSBOX_CSV_HEADER", ("first", "every", "none")
 
 
 def now() -> float:

@@ -10,6 +10,7 @@ from lib.container import URI, Room, log
 from passbox.backends.runtimes.base import Isolation
 from passbox.backends.runtimes.bubblewrap import BubblewrapRuntime
 from passbox.disclosure import metrics
+from passbox.jobs.transform import Asked
 
 pytest.importorskip("sklearn")
 DEFINITIONS = [{"name": name, "regex": f"^{name}=([0-9.]+)"} for name in ("rows", "auc", "accuracy")]
@@ -52,7 +53,7 @@ def test_train_and_serve(room):
     scored = flights(600, 3)
     channel = room.channel("score", {"part-00000.csv": scored, "part-00001.csv": scored})
     job = room.inference(row, channel)
-    whole, cut = room.run(job), room.run(job, payload_bytes=2000)
+    whole, cut = room.run(job), room.run(job, asked=Asked(2000, None))
     assert whole.failure is None, log(whole)
     assert cut.failure is None, log(cut)
     for name, path in whole.deliveries[0].files.items():

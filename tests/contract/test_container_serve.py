@@ -10,6 +10,7 @@ from passbox.backends.runtimes.base import Isolation
 from passbox.backends.runtimes.bubblewrap import BubblewrapRuntime
 from passbox.errors import JobFailed
 from passbox.jobs.serving import Patience
+from passbox.jobs.transform import Asked
 from passbox.ledger import prices
 from passbox.ledger.prices import MODEL_INFERENCE
 
@@ -115,7 +116,7 @@ def test_batches_are_full_ordered_and_only_the_first_of_a_file_has_the_header(ro
         "part-00000.csv": "id,text\n" + "\n".join(rows[:60]) + "\n",
     }
     # whole records as far as they fit: 500 bytes
-    result = infer(room, server(TELLING), files, payload_bytes=500)
+    result = infer(room, server(TELLING), files, asked=Asked(500, None))
     bodies = [request["body"] for request in asked(result)]
     assert "".join(bodies) == files["part-00000.csv"] + files["part-00001.csv"]
     assert max(map(len, bodies)) <= 500
@@ -138,7 +139,7 @@ def test_a_file_without_records_is_not_asked_about(room):
 
 
 def test_a_record_that_does_not_fit(room):
-    result = infer(room, server(), {"part-00000.csv": f"id\n{'1' * 100}\n"}, payload_bytes=50)
+    result = infer(room, server(), {"part-00000.csv": f"id\n{'1' * 100}\n"}, asked=Asked(50, None))
     assert result.failure[0] == "RECORD_TOO_LARGE"
 
 
@@ -161,7 +162,7 @@ def test_chunked_answers(room):
 
 @pytest.mark.parametrize("close", ["Handler.protocol_version = 'HTTP/1.0'", "Handler.timeout = 0.0001"])
 def test_a_server_that_keeps_no_connection(room, close):
-    result = infer(room, server(more=close), {"part-00000.csv": CSV, "part-00001.csv": CSV}, payload_bytes=14)
+    result = infer(room, server(more=close), {"part-00000.csv": CSV, "part-00001.csv": CSV}, asked=Asked(14, None))
     assert list(results(result).values()) == ["id\n1\n2\n3\n"] * 2
 
 

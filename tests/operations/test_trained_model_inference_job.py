@@ -196,7 +196,7 @@ def test_pages_go_on_when_a_version_comes_in_between(shop: Trained) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"resourceConfig": {"instanceType": "ml.m5.xlarge", "instanceCount": 2}}, "instanceCount"),
+        ({"environment": {"PASSBOX_CSV_HEADER": "last"}}, "first, every, none"),
         ({"resourceConfig": {"instanceType": "ml.nothing"}}, "instanceType"),
         ({"containerExecutionParameters": {"maxPayloadInMB": 101}}, "maxPayloadInMB"),
         ({"outputConfiguration": {"members": []}}, "members"),

@@ -1,16 +1,19 @@
 """A CSV file cut into the requests of a batch transform: whole records, as many as fit. Knows no HTTP.
 
-The header row goes with the first batch of a file and with no other (user guide, inference model guidelines).
+The header row goes with the first batch of a file and with no other (user guide, inference model guidelines),
+unless it is asked for otherwise, because programs are written for all three ways.
 A record ends at a line end outside quotes: files are in the form that the engine's writer gives them, where
 `"` is doubled inside quotes, so an odd number of quotes in a line means that the record goes on. For records
 on one line each, which is what AWS speaks of, this is the same as a split by line.
 """
 
+import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from passbox.errors import JobFailed
+from passbox.names import CSV_HEADERS
 
 
 @dataclass(frozen=True)
@@ -21,19 +24,27 @@ class Batch:
     records: int
 
 
-def batches(file: BinaryIO, most_bytes: int, *, header: bool = True) -> Iterator[Batch]:
+class Header(enum.Enum):
+    """Which batches begin with the header row of the file: the first one of it, every one, or none."""
+
+    FIRST, EVERY, NONE = CSV_HEADERS
+
+
+def batches(file: BinaryIO, most_bytes: int, header: Header = Header.FIRST) -> Iterator[Batch]:
     """The batches of a file in order; none for a file without records.
 
     most_bytes: the largest body. JobFailed for a record that is larger by itself, or with the header.
-    header: whether the file begins with a header row.
     """
     records = _records(file, most_bytes)
-    packed = [next(records, b"")] if header else []
+    head = [next(records, b"")]
+    packed = [] if header is Header.NONE else [*head]
+    again = head if header is Header.EVERY else []
     size, count = sum(map(len, packed)), 0
     for record in records:
         if count and size + len(record) > most_bytes:
             yield Batch(b"".join(packed), count)
-            packed, size, count = [], 0, 0
+            packed, count = [*again], 0
+            size = sum(map(len, packed))
         size += len(record)
         if size > most_bytes:
             raise JobFailed(

@@ -68,9 +68,10 @@ class Server:
     def invoke(self, body: bytes, headers: dict[str, str], target: BinaryIO, most_bytes: int) -> int:
         """POSTs one batch and appends the answer to `target`, ended by a newline; returns the bytes written.
 
-        JobFailed for an answer that is not 2xx, not HTTP, or too late; AnswerTooLarge beyond `most_bytes`;
-        Gone where the server closed the connection without a whole answer. A kept connection that the server
-        had closed already is made anew once.
+        Busy for an answer of 429 or 5xx; JobFailed for another that is not 2xx, not HTTP, or too late;
+        AnswerTooLarge beyond `most_bytes`; Gone where the server closed the connection without a whole
+        answer, of which a part may have been written. A kept connection that the server had closed already
+        is made anew once.
         """
         kept = self._connection is not None
         while True:
@@ -91,6 +92,8 @@ class Server:
         with self._exchange(self._patience.answer) as connection:
             connection.request("POST", "/invocations", body, headers)
             answer = connection.getresponse()
+            if answer.status == 429 or answer.status >= 500:
+                raise Busy(answer.status)
             if not 200 <= answer.status < 300:
                 raise JobFailed(
                     "AlgorithmError", f"The container answered /invocations with status {answer.status}."
@@ -126,11 +129,22 @@ class Server:
             timer.cancel()
             timer.join()
 
+    def ended(self) -> bool:
+        """Whether the sandbox has ended."""
+        return self._sandbox.wait(0) is not None
+
     def close(self) -> None:
         """Lets go of the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+class Busy(JobFailed):
+    """The server could not answer; it may later."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("AlgorithmError", f"The container answered /invocations with status {status}.")
 
 
 class Gone(Exception):

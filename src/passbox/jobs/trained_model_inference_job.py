@@ -5,7 +5,9 @@ the answers put together in order, one line for each record. What part-00000.csv
 part-00000.csv.out.
 """
 
-from collections.abc import Mapping
+import shutil
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,19 +17,19 @@ from passbox.backends.runtimes.base import Mount, Sandbox
 from passbox.disclosure import sizes
 from passbox.errors import JobFailed
 from passbox.jobs import container, standing
-from passbox.jobs.batches import batches
+from passbox.jobs.batches import Header
 from passbox.jobs.container import Container
 from passbox.jobs.instances import instance
 from passbox.jobs.kind import Delivery, Output, Result, Tools, Workspace
 from passbox.jobs.serving import AnswerTooLarge, Gone, Patience, Server
 from passbox.jobs.trained_model import MODEL_FILE
+from passbox.jobs.transform import Asked, Transform
 from passbox.ledger import prices
-from passbox.names import Role
+from passbox.names import CSV_HEADER, CSV_HEADERS, Role
 from passbox.state.database import Transaction
 from passbox.state.resources import Resource
 
 LONGEST_SECONDS = 25 * 3600  # as documented for inference jobs
-_CONTENT_TYPE = "text/csv"
 _ENDING_SECONDS = 2.0
 
 
@@ -40,18 +42,19 @@ class Plan:
     arguments: tuple[str, ...]
     archive: Path
     data: Path
-    payload_bytes: int
+    asked: Asked
     payload_mb: int
-    accept: str | None
     max_output_bytes: int
     receiver: tuple[str, str, Role]
     policies: tuple[Mapping[str, Any], ...]
+    instances: int = 1
     patience: Patience = field(default_factory=Patience)
 
 
 def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
     """What the inference may use and who receives its results, from what state says now."""
     body, machine = resource.body, tools.machine
+    instances = body["resourceConfig"].get("instanceCount", 1)
     association = standing.association(tx, body["configuredModelAlgorithmAssociationArn"])
     config = standing.container(tx, association, "inferenceContainerConfig")
     policies = standing.policies(association, "trainedModelInferenceJobs")
@@ -67,7 +70,9 @@ def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
         container=Container(
             image,
             instance(
-                body["resourceConfig"]["instanceType"], cpus=machine.cpus, memory_bytes=machine.memory_bytes
+                body["resourceConfig"]["instanceType"],
+                cpus=machine.cpus / instances,
+                memory_bytes=machine.memory_bytes // instances,
             ),
             body.get("environment", {}),
             LONGEST_SECONDS,
@@ -75,49 +80,72 @@ def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
         arguments=image.arguments("serve"),
         archive=tools.kept(model) / MODEL_FILE,
         data=tools.kept(channel),
-        payload_bytes=payload_mb * sizes.MEGABYTE,
+        asked=Asked(
+            payload_mb * sizes.MEGABYTE,
+            body["outputConfiguration"].get("accept"),
+            Header(body.get("environment", {}).get(CSV_HEADER, CSV_HEADERS[0])),
+        ),
         payload_mb=payload_mb,
-        accept=body["outputConfiguration"].get("accept"),
         max_output_bytes=sizes.in_bytes(policies.get("maxOutputSize", sizes.MOST_OUTPUT)),
         receiver=receiver,
         policies=tuple(policies.get("containerLogs", ())),
+        instances=instances,
     )
 
 
 def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
-    """Starts the server, sends it every file, and puts the answers together."""
+    """Starts the servers, sends them every file, and puts the answers together."""
     model, results = workspace.directory("model"), workspace.directory("results")
-    log = workspace.path / "log"
     workspace.progress("unpacking the model")
     artifacts.unpack(plan.archive, model, max_bytes=container.disk(workspace.path, 100 * sizes.GIGABYTE))
-    workspace.progress("starting the container")
-    spec = plan.container.spec(
-        plan.arguments, _variables(plan), mounts=(Mount(model, container.MODEL),), log=log
-    )
-    sandbox = container.start(tools, spec)
-    transform = _Transform(plan, sandbox, workspace)
+    most = container.disk(workspace.path, plan.max_output_bytes)
+    transform = Transform(plan.asked, most, workspace.progress)
+    files = sorted(path for path in plan.data.iterdir() if path.is_file())
+    # no more than there are files: a file is scored by one server
+    logs = [workspace.path / f"log.{number}" for number in range(min(plan.instances, max(1, len(files))))]
+    sandboxes: list[Sandbox] = []
     failure: tuple[str, str] | None = None
     try:
-        transform.run(results)
+        workspace.progress("starting the container" if len(logs) == 1 else f"starting {len(logs)} containers")
+        for log in logs:
+            mounts = (Mount(model, container.MODEL),)
+            spec = plan.container.spec(plan.arguments, _variables(plan), mounts=mounts, log=log)
+            sandboxes.append(container.start(tools, spec))
+        transform.run(files, results, [Server(sandbox, plan.patience) for sandbox in sandboxes])
     except JobFailed as refused:
         failure = refused.code, refused.message
+    except AnswerTooLarge:
+        failure = (
+            "MAX_OUTPUT_SIZE_EXCEEDED",
+            f"The results are larger than the {sizes.readable(plan.max_output_bytes)} that maxOutputSize of "
+            "the algorithm association allows, or than the disk of the service can hold.",
+        )
     except Gone:
-        failure = _left(sandbox, plan.container)
+        failure = _left(sandboxes, plan.container)
     finally:
-        transform.server.close()
-        ended = sandbox.kill()
+        exits = [sandbox.kill() for sandbox in sandboxes]
         container.discard(model)
     return Result(
         fields={
             "inferenceContainerImageDigest": plan.container.image.digest,
             "isolation": tools.isolation.value,
-            "usage": container.usage(ended, transform.records),
+            "usage": container.usage(container.together(exits), transform.records) if exits else {},
         },
         measured={prices.MODEL_INFERENCE: transform.records * prices.MILLI},
         deliveries=(Delivery(*plan.receiver, {path.name: path for path in transform.written}),),
-        output=Output("TrainedModelInferenceJobs", plan.id, log, plan.policies),
+        output=Output("TrainedModelInferenceJobs", plan.id, _joined(logs, workspace), plan.policies),
         failure=failure,
     )
+
+
+def _joined(logs: Sequence[Path], workspace: Workspace) -> Path:
+    """The logs of all instances, one after the other."""
+    with (workspace.path / "log").open("wb") as whole:
+        for log in logs:
+            if log.exists():
+                with log.open("rb") as one:
+                    shutil.copyfileobj(one, whole)
+    return workspace.path / "log"
 
 
 def _variables(plan: Plan) -> dict[str, str]:
@@ -130,51 +158,16 @@ def _variables(plan: Plan) -> dict[str, str]:
     }
 
 
-class _Transform:
-    """One pass over the channel's files. records: scored so far; written: the results, in order."""
-
-    def __init__(self, plan: Plan, sandbox: Sandbox, workspace: Workspace) -> None:
-        self.plan = plan
-        self.workspace = workspace
-        self.server = Server(sandbox, plan.patience)
-        self.records = 0
-        self.written: list[Path] = []
-        self._left = container.disk(workspace.path, plan.max_output_bytes)
-
-    def run(self, results: Path) -> None:
-        """JobFailed or Gone where it cannot go on."""
-        self.server.await_ready()
-        files = sorted(path for path in self.plan.data.iterdir() if path.is_file())
-        for number, path in enumerate(files, start=1):
-            self.workspace.progress(f"scoring file {number} of {len(files)}")
-            self._file(path, results / f"{path.name}.out")
-
-    def _file(self, path: Path, result: Path) -> None:
-        headers = {"Content-Type": _CONTENT_TYPE}
-        if self.plan.accept:
-            headers["Accept"] = self.plan.accept
-        with path.open("rb") as source, result.open("wb") as target:
-            for batch in batches(source, self.plan.payload_bytes):
-                try:
-                    self._left -= self.server.invoke(batch.body, headers, target, self._left)
-                except AnswerTooLarge:
-                    most = sizes.readable(self.plan.max_output_bytes)
-                    raise JobFailed(
-                        "MAX_OUTPUT_SIZE_EXCEEDED",
-                        f"The results are larger than the {most} that maxOutputSize of the algorithm "
-                        "association allows, or than the disk of the service can hold.",
-                    ) from None
-                self.records += batch.records
-        self.written.append(result)
-
-
-def _left(sandbox: Sandbox, of: Container) -> tuple[str, str]:
-    """Why the server is gone."""
-    ended = sandbox.wait(_ENDING_SECONDS)
-    if ended is None:
-        return "AlgorithmError", "The container closed the connection without an answer."
-    broken = container.broken_limit(ended, of)
-    return broken or (
-        "AlgorithmError",
-        f"The container ended with exit status {ended.status} while it served.",
-    )
+def _left(sandboxes: Sequence[Sandbox], of: Container) -> tuple[str, str]:
+    """Why a server is gone: what the first that ended says."""
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while True:
+        for sandbox in sandboxes:
+            if (ended := sandbox.wait(0.05)) is not None:
+                broken = container.broken_limit(ended, of)
+                return broken or (
+                    "AlgorithmError",
+                    f"The container ended with exit status {ended.status} while it served.",
+                )
+        if time.monotonic() > deadline:
+            return "AlgorithmError", "The container closed the connection without an answer."

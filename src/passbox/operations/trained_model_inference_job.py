@@ -75,9 +75,7 @@ def start_trained_model_inference_job(call: Call, params: Params) -> Output:
         )
     if "inferenceContainerConfig" not in algorithm_of(call, association).body:
         raise invalid(place, f"{place}: the algorithm has no inference container.")
-    if params["resourceConfig"].get("instanceCount", 1) > 1:
-        place = "resourceConfig.instanceCount"
-        raise invalid(place, f"{place}: several instances are not available in this version; use 1.")
+    _check_header(params)
     place = "dataSource.mlInputChannelArn"
     channel = readable_channel(call, place, params["dataSource"]["mlInputChannelArn"], association.arn)
     source = channel.body["inputChannel"]["dataSource"]["protectedQueryInputParameters"]
@@ -100,6 +98,13 @@ def start_trained_model_inference_job(call: Call, params: Params) -> Output:
     cost = Cost(prices.MODEL_INFERENCE, payer, records * prices.MILLI, basis)
     submit(call, row, KIND, cost, tables=sources(channel))
     return {"trainedModelInferenceJobArn": row.arn}
+
+
+def _check_header(params: Params) -> None:
+    said = params.get("environment", {}).get(names.CSV_HEADER)
+    if said is not None and said not in names.CSV_HEADERS:
+        place = f"environment.{names.CSV_HEADER}"
+        raise invalid(place, f"{place} must be one of {', '.join(names.CSV_HEADERS)}; it is {said}.")
 
 
 def _check_name(call: Call, name: str) -> None:
