@@ -9,6 +9,7 @@ from lib.container import CSV, OWNER, RECEIVER, RUNNER, SERVE, Room, log, server
 from passbox.backends.runtimes.base import Isolation
 from passbox.backends.runtimes.bubblewrap import BubblewrapRuntime
 from passbox.errors import JobFailed
+from passbox.jobs.batches import Header
 from passbox.jobs.serving import Patience
 from passbox.jobs.transform import Asked
 from passbox.ledger import prices
@@ -131,6 +132,84 @@ def test_batches_are_full_ordered_and_only_the_first_of_a_file_has_the_header(ro
     assert result.fields["usage"]["records"] == 100
 
 
+@pytest.mark.parametrize(
+    ("said", "headed"), [("first", [True, False, False]), ("every", [True] * 3), ("none", [False] * 3)]
+)
+def test_which_requests_have_the_header(room, said, headed):
+    job = {"environment": {"PASSBOX_CSV_HEADER": said}}
+    rows = "".join(f"{number},{'x' * 10}\n" for number in range(3))
+    result = infer(
+        room,
+        server(TELLING),
+        {"part-00000.csv": f"id,text\n{rows}"},
+        job,
+        asked=Asked(24, None, Header(said)),
+    )
+    bodies = [request["body"] for request in asked(result)]
+    assert [body.startswith("id,text\n") for body in bodies] == headed
+    assert "".join(body.removeprefix("id,text\n") for body in bodies) == rows
+    assert result.fields["usage"]["records"] == 3
+
+
+@pytest.mark.parametrize("instances", [1, 3])
+def test_files_are_shared_by_instances_and_their_results_keep_their_order(room, instances):
+    files = {
+        f"part-{file:05d}.csv": "id\n" + "".join(f"{file}-{row}\n" for row in range(5)) for file in range(6)
+    }
+    here = """
+        import socket, time
+        time.sleep(0.05)
+        self.answer(200, body)
+        print("from", id(self.server), flush=True)
+    """
+    job = {"resourceConfig": {"instanceType": "ml.m5.xlarge", "instanceCount": instances}}
+    result = infer(room, server(here), files, job)
+    assert results(result) == {f"{name}.out": text for name, text in files.items()}
+    assert log(result).count("from") == 6
+    assert result.fields["usage"]["records"] == 30
+    assert f"starting {instances} containers" in room.progress or instances == 1
+
+
+def test_one_of_several_that_fails_ends_all(room):
+    files = {f"part-{file:05d}.csv": f"id\n{file}\n" for file in range(4)}
+    bad = 'self.answer(400 if b"3" in body else 200, body)'
+    job = {"resourceConfig": {"instanceType": "ml.m5.xlarge", "instanceCount": 2}}
+    result = infer(room, server(bad), files, job)
+    assert result.failure == ("AlgorithmError", "The container answered /invocations with status 400.")
+    assert all(not delivery.files for delivery in result.deliveries)
+
+
+# answers the first tries of every request with half of an answer, or with a status of its own
+FLAKY = """
+tries = {{}}
+def invoked(self, body):
+    tries[body] = tries.get(body, 0) + 1
+    if tries[body] <= {failures}:
+        {fails}
+    else:
+        self.answer(200, body)
+Handler.invoked = invoked
+"""
+HANGS_UP = (
+    "self.send_response(200); self.send_header('Content-Length', '999'); self.end_headers(); "
+    "self.wfile.write(b'half'); self.wfile.flush(); self.close_connection = True"
+)
+
+
+@pytest.mark.parametrize("fails", ["self.answer(503, b'later')", "self.answer(429)", HANGS_UP])
+def test_a_request_is_made_again(room, fails):
+    result = infer(room, server(more=FLAKY.format(failures=2, fails=fails)), {"part-00000.csv": CSV})
+    assert results(result) == {"part-00000.csv.out": CSV}
+    assert result.fields["usage"]["records"] == 3
+
+
+def test_a_request_is_made_four_times_at_most(room):
+    more = FLAKY.format(failures=4, fails="self.answer(503); print('no', flush=True)")
+    result = infer(room, server(more=more))
+    assert result.failure == ("AlgorithmError", "The container answered /invocations with status 503.")
+    assert log(result).count("no") == 4
+
+
 def test_a_file_without_records_is_not_asked_about(room):
     files = {"part-00000.csv": "id,name\n", "part-00001.csv": CSV}
     result = infer(room, server(TELLING), files)
@@ -162,7 +241,8 @@ def test_chunked_answers(room):
 
 @pytest.mark.parametrize("close", ["Handler.protocol_version = 'HTTP/1.0'", "Handler.timeout = 0.0001"])
 def test_a_server_that_keeps_no_connection(room, close):
-    result = infer(room, server(more=close), {"part-00000.csv": CSV, "part-00001.csv": CSV}, asked=Asked(14, None))
+    files = {"part-00000.csv": CSV, "part-00001.csv": CSV}
+    result = infer(room, server(more=close), files, asked=Asked(14, None))
     assert list(results(result).values()) == ["id\n1\n2\n3\n"] * 2
 
 

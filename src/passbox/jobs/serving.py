@@ -58,7 +58,7 @@ class Server:
         try:
             with self._exchange(self._patience.ping) as connection:
                 connection.request("GET", "/ping")
-                answer = connection.getresponse()
+                answer = connection.answer()
                 while answer.read(_CHUNK):
                     pass
                 return answer.status == 200
@@ -91,7 +91,7 @@ class Server:
     def _post(self, body: bytes, headers: dict[str, str], target: BinaryIO, most_bytes: int) -> int:
         with self._exchange(self._patience.answer) as connection:
             connection.request("POST", "/invocations", body, headers)
-            answer = connection.getresponse()
+            answer = connection.answer()
             if answer.status == 429 or answer.status >= 500:
                 raise Busy(answer.status)
             if not 200 <= answer.status < 300:
@@ -159,12 +159,23 @@ class _Connection(http.client.HTTPConnection):
         self._sandbox = sandbox
         self.seconds = seconds
         self._stream: socket.socket | None = None
+        self._answer: http.client.HTTPResponse | None = None
 
     def connect(self) -> None:
         try:
             self.sock = self._stream = self._sandbox.connect(PORT, timeout=self.seconds)
         except RuntimeError as error:  # the sandbox has ended
             raise ConnectionResetError(str(error)) from error
+
+    def answer(self) -> http.client.HTTPResponse:
+        """The answer to the request; closed with the connection, whose socket it holds too."""
+        self._answer = self.getresponse()
+        return self._answer
+
+    def close(self) -> None:
+        super().close()
+        if self._answer is not None:
+            self._answer.close()
 
     def cut(self, late: threading.Event) -> None:
         """Ends the exchange from another thread: whoever reads or writes then meets the end."""
