@@ -52,9 +52,9 @@ def test_the_demo_query_reads_the_columns_it_names_and_no_other() -> None:
         ("SELECT * FROM t x", "SELECT `x`.`a` AS `a`, `x`.`b` AS `b`, `x`.`c` AS `c` FROM `t` AS `x`"),
         ("SELECT t.a FROM t JOIN u USING (b)",
          "SELECT `t`.`a` AS `a` FROM `t` AS `t` JOIN `u` AS `u` ON `t`.`b` = `u`.`b`"),
-        ("SELECT to_char(c, '9.9'), PERCENTILE_CONT(0.5) WITHIN GROUP (ORDER BY c) AS m FROM t GROUP BY c",
-         "SELECT to_char(`t`.`c`, '9.9') AS `to_char(c, '9.9')`, percentile_cont(0.5) WITHIN GROUP (ORDER BY "
-         "`t`.`c`) AS `m` FROM `t` AS `t` GROUP BY `t`.`c`"),
+        ("SELECT to_char(a, '9.9'), PERCENTILE_CONT(0.5) WITHIN GROUP (ORDER BY a) AS m FROM t GROUP BY a",
+         "SELECT to_char(`t`.`a`, '9.9') AS `to_char(a, '9.9')`, percentile_cont(0.5) WITHIN GROUP (ORDER BY "
+         "`t`.`a`) AS `m` FROM `t` AS `t` GROUP BY `t`.`a`"),
         ("SELECT a FROM t WHERE EXISTS (SELECT * FROM u WHERE u.a = t.a)",
          "SELECT `t`.`a` AS `a` FROM `t` AS `t` WHERE EXISTS(SELECT 1 AS `1` FROM `u` AS `u` WHERE `u`.`a` = "
          "`t`.`a`)"),

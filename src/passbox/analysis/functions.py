@@ -101,7 +101,6 @@ get_json_object       it keeps the spaces of the document
 histogram_numeric     estimates in another way
 hypot                 it overflows
 initcap               it begins words after any sign
-isnan                 it gives null for null; use x = cast('NaN' AS double)
 json_array_length     it counts what is no array
 map_from_entries      it takes entries of different types
 mode                  it takes no booleans and settles ties in another way
@@ -171,6 +170,9 @@ _RESULTS = {
         rpad shiftleft shiftright shiftrightunsigned slice sort_array substr substring try_add
         try_mod try_subtract zeroifnull""",
     "common": "coalesce concat greatest if ifnull least nanvl nvl nvl2 pmod",
+    "array": "array array_agg array_repeat collect_list collect_set sequence",
+    "keys": "map_keys",
+    "values": "map_values",
     "element": "array_max array_min element_at get try_element_at",
     "total": "sum try_sum",
     "mean": "avg mean try_avg",

@@ -13,33 +13,38 @@ from sqlglot import exp
 
 from passbox.analysis import functions, sail_forms
 from passbox.analysis.plan import Parameter, Table
+from passbox.analysis.sail_floats import FLOATING, Floats
 from passbox.analysis.types import UNKNOWN, WHOLE, Type, Types, common, exact, named
 from passbox.errors import QueryRefused
 
 _MERGING = frozenset(["coalesce", "ifnull", "nvl", "if", "nvl2", "nullif", "greatest", "least", "array"])
 _DAYS = {"DAY", "DAYS", "WEEK", "WEEKS", "MONTH", "MONTHS", "QUARTER", "QUARTERS", "YEAR", "YEARS"}
+_NESTED = frozenset({"array", "map", "struct"})
 _LOOSE = frozenset({"FLOAT", "DOUBLE", "DECIMAL", "DATE"})
 _COMPARED = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.NullSafeEQ, exp.NullSafeNEQ)
-_FLOATING = frozenset({"float", "double"})
-_NUMBERS = frozenset({*WHOLE, *_FLOATING, "decimal", "string"})  # text is read as a number beside one
+_NUMBERS = frozenset({*WHOLE, *FLOATING, "decimal", "string"})  # text is read as a number beside one
 _AS_INT = frozenset({"datediff", "date_diff", "regexp_count"})  # Sail gives a bigint
 
 
 def fit(tree: exp.Query, tables: Mapping[str, Table], parameters: Mapping[str, str | Parameter]) -> exp.Query:
     """The query in a form that Sail answers as Spark does; QueryRefused where there is none."""
     types = Types(tree, tables, parameters)
+    floats = Floats(types, refused)
+    floats.prepare(tree)
     for node in reversed(list(tree.walk(bfs=True))):  # operands before what they are operands of
+        if floats.wrote(node):
+            continue
         if isinstance(node, exp.Anonymous):
-            _call(node, types)
+            _call(node, types, floats)
         elif isinstance(node, exp.Add | exp.Sub | exp.Mul | exp.Mod | exp.Div):
             _arithmetic(node, types)
         elif isinstance(node, exp.Neg):
             _negative(node, types)
         elif isinstance(node, exp.Predicate):
-            _predicate(node, types)
+            _predicate(node, types, floats)
         elif isinstance(node, exp.Case):
             if node.this is not None:
-                _compare("CASE", [node.this, *(one.this for one in node.args["ifs"])], types)
+                _compare("CASE", [node.this, *(one.this for one in node.args["ifs"])], types, floats)
             _merge(
                 "CASE",
                 [item for one in node.args["ifs"] for item in [one.args["true"]]]
@@ -47,7 +52,9 @@ def fit(tree: exp.Query, tables: Mapping[str, Table], parameters: Mapping[str, s
                 types,
             )
         else:
-            _other(node, types)
+            _other(node, types, floats)
+        floats.aggregate(node)
+    floats.finish(tree)
     return tree
 
 
@@ -60,7 +67,7 @@ def refused(what: str, reason: str) -> QueryRefused:
     )
 
 
-def _call(node: exp.Anonymous, types: Types) -> None:
+def _call(node: exp.Anonymous, types: Types, floats: Floats) -> None:
     name = str(node.this)
     what = f"The function {name}"
     if (reason := functions.SPARK_ONLY.get(name)) is not None:
@@ -74,9 +81,10 @@ def _call(node: exp.Anonymous, types: Types) -> None:
     elif name in ("sum", "abs") and given and given[0].whole:
         _widen_call(node, given[0], types)
     elif name == "equal_null":
-        _compare(what, node.expressions, types)
+        _compare(what, node.expressions, types, floats)
     elif name in _AS_INT and not _casts(node.parent, "INT"):
         _cast(node, "INT", types)
+    floats.call(node)
 
 
 def _widen_call(node: exp.Anonymous, given: Type, types: Types) -> None:
@@ -170,13 +178,13 @@ def _merge(what: str, items: list[exp.Expr], types: Types) -> None:
             _cast(item, merged.name.upper(), types)
 
 
-def _predicate(node: exp.Predicate, types: Types) -> None:
+def _predicate(node: exp.Predicate, types: Types, floats: Floats) -> None:
     if isinstance(node, _COMPARED):
-        _compare("The comparison", [node.this, node.expression], types)
+        _compare("The comparison", [node.this, node.expression], types, floats)
     elif isinstance(node, exp.Between):
-        _compare("BETWEEN", [node.this, node.args["low"], node.args["high"]], types)
+        _compare("BETWEEN", [node.this, node.args["low"], node.args["high"]], types, floats)
     elif isinstance(node, exp.In) and node.args.get("query") is None:
-        _compare("IN", [node.this, *node.expressions], types, together=True)
+        _compare("IN", [node.this, *node.expressions], types, floats, together=True)
     elif isinstance(node, exp.In):
         given = node.this.expressions if isinstance(node.this, exp.Tuple) else [node.this]
         for item, other in zip(given, types.outputs(node.args["query"]), strict=False):
@@ -186,7 +194,8 @@ def _predicate(node: exp.Predicate, types: Types) -> None:
             if UNKNOWN.name in (one.name, other.name) and one.family != "string" != other.family:
                 raise refused("IN", "the type of a side is not known; cast it")
             if _as_doubles({one.family, other.family}):
-                _cast(item, "DOUBLE", types)
+                item = _cast(item, "DOUBLE", types)
+            floats.meet("IN", item)
     elif isinstance(node, exp.RegexpLike):
         reason = sail_forms.pattern(node.expression)
         if reason is not None:
@@ -196,28 +205,33 @@ def _predicate(node: exp.Predicate, types: Types) -> None:
 def _as_doubles(families: set[str]) -> bool:
     """Whether Spark compares these as doubles and Sail as decimals, as floats or as text."""
     others = families - {"void"}
-    return ("decimal" in others and bool(others & {*_FLOATING, "string"})) or (
+    return ("decimal" in others and bool(others & {*FLOATING, "string"})) or (
         "float" in others and len(others) > 1
     )
 
 
-def _compare(what: str, items: list[exp.Expr], types: Types, *, together: bool = False) -> None:
+def _compare(
+    what: str, items: list[exp.Expr], types: Types, floats: Floats, *, together: bool = False
+) -> None:
     """The first is compared with each of the rest; `together`: all are brought to one type before."""
     found = [_held(item, types) for item in items]
     first, *rest = (one.family for one in found)
     families = {first, *rest} - {"void"}
-    if UNKNOWN.name in families and (len(families) == 1 or families & {*_FLOATING, "decimal"}):
+    if UNKNOWN.name in families and (len(families) == 1 or families & {*FLOATING, *WHOLE, "decimal"}):
         raise refused(what, "the type of a side is not known; cast it")
-    if families & {"array", "map", "struct"} and len({one.name for one in found} - {"void"}) > 1:
+    if families & _NESTED and len({one.name for one in found} - {"void"}) > 1:
         raise refused(what, "its sides are not of one type; cast them to one")
     if not _as_doubles(families) or not families <= _NUMBERS:
+        for item, one in zip(items, found, strict=True):
+            if one.family in {*FLOATING, *_NESTED}:
+                floats.meet(what, item)
         return
-    double = _FLOATING | {"string"} if first == "decimal" else _FLOATING
-    if not (together or len(rest) == 1 or first in _FLOATING or double.issuperset(rest)):
+    double = FLOATING | {"string"} if first == "decimal" else FLOATING
+    if not (together or len(rest) == 1 or first in FLOATING or double.issuperset(rest)):
         raise refused(what, "some of its values are compared as doubles and some are not; cast them all")
     for item, one in zip(items, found, strict=True):
-        if one.name not in ("double", "void"):
-            _cast(item, "DOUBLE", types)
+        if one.name != "void":
+            floats.meet(what, item if one.name == "double" else _cast(item, "DOUBLE", types))
 
 
 def _held(node: exp.Expr, types: Types) -> Type:
@@ -228,7 +242,7 @@ def _held(node: exp.Expr, types: Types) -> Type:
     return types.of(node)
 
 
-def _other(node: exp.Expr, types: Types) -> None:
+def _other(node: exp.Expr, types: Types, floats: Floats) -> None:
     if isinstance(node, exp.DPipe):
         for side in (node.this, node.expression):
             _text("The operator ||", types.of(side))
@@ -252,6 +266,12 @@ def _other(node: exp.Expr, types: Types) -> None:
             raise refused("FILTER before OVER", "it is not there; use CASE inside the function")
         if str(inner.name).lower() in ("collect_list", "collect_set", "array_agg"):
             raise refused(f"{inner.name} OVER", "it keeps nulls")
+        floats.window(node)
+    elif isinstance(node, exp.Ordered):
+        floats.ordered(node)
+    elif isinstance(node, exp.IntDiv):
+        if FLOATING & {types.of(node.this).family, types.of(node.expression).family}:
+            raise refused("The operator div", "it takes doubles and floats")
     elif isinstance(node, exp.Interval) and not isinstance(node.parent, exp.Add | exp.Sub | exp.Anonymous):
         raise refused("An interval as a value", "it has another type")
     elif isinstance(node, exp.Select):
@@ -262,7 +282,7 @@ def _check_cast(node: exp.Cast | exp.TryCast, given: Type) -> None:
     to = str(node.to.this.name)
     if to == "TEXT":
         _text("A cast to string", given, timestamp=True)
-    elif isinstance(node, exp.TryCast) and given.family in ("string", UNKNOWN.name) and to in _LOOSE:
+    elif node.args.get("safe") and given.family in ("string", UNKNOWN.name) and to in _LOOSE:
         raise refused(
             f"TRY_CAST of text to {to.lower()}",
             "some forms that Spark takes, such as 1d or a date with spaces, become null; CAST fails on them",
@@ -293,9 +313,10 @@ def _casts(node: exp.Expr | None, to: str) -> bool:
     return isinstance(node, exp.Cast) and str(node.to.this.name) == to
 
 
-def _cast(node: exp.Expr, to: str, types: Types) -> None:
-    """Puts a cast around a node, in its place."""
+def _cast(node: exp.Expr, to: str, types: Types) -> exp.Expr:
+    """Puts a cast around a node, in its place; the cast."""
     cast = exp.Cast(to=exp.DataType.build(to, dialect="spark"))
     node.replace(cast)
     cast.set("this", exp.Paren(this=node) if isinstance(node, exp.Binary | exp.Neg) else node)
     types.know(cast, named(to.lower()))
+    return cast

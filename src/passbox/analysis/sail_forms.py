@@ -276,6 +276,7 @@ _CHECKS: Mapping[str, Sequence[Check]] = {
     "lpad": (_family("string void", "it takes text", slice(1)),),
     "rpad": (_family("string void", "it takes text", slice(1)),),
     "elt": (lambda arguments, _: None if _is_count(arguments[0]) else "its place must be a literal",),
+    "isnan": (_family("float double", "it takes doubles and floats alone"),),
     "round": (_places,),
     **dict.fromkeys(
         ("ceil", "ceiling", "floor"),

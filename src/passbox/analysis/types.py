@@ -217,6 +217,8 @@ class Types:
                 return common(given[1:] if name in ("if", "nvl2") else given)
             case "element":
                 return element(given[0]) if given else UNKNOWN
+            case "array" | "keys" | "values":
+                return _array(result, given if name == "array" else given[:1])
             case "total":
                 return _total(given[0]) if given else UNKNOWN
             case "rounded":
@@ -295,6 +297,15 @@ def element(type: Type) -> Type:
     if type.family == "map" and "<" not in inner and "," in inner:
         return named(inner.split(",", 1)[1])
     return UNKNOWN
+
+
+def _array(kind: str, given: list[Type]) -> Type:
+    """An array of what is given, or of a map's keys or values."""
+    held = common(given)
+    if kind != "array":
+        keys, _, values = held.name.removeprefix("map<").removesuffix(">").partition(",")
+        held = named(keys if kind == "keys" else values) if held.family == "map" else UNKNOWN
+    return held if held is UNKNOWN or held.family == "void" else Type(f"array<{held.name}>")
 
 
 def _rounded(given: list[Type], double: bool) -> Type:

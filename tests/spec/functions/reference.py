@@ -11,7 +11,8 @@ refuses on Sail, with the reason given here, and allows where the room runs on a
 (`PASSBOX_SPARK_REMOTE`).
 
 Whole numbers that may overflow are computed in a wider type on Sail and cast back, so that an overflow fails
-as under Spark's ANSI rules. Doubles may differ from Spark's in the last digits.
+as under Spark's ANSI rules. Doubles and floats are compared, ordered, grouped and hashed with one NaN, the
+greatest, and one zero, as Spark does. They may differ from Spark's in the last digits, and in a zero's sign.
 """
 
 FORMS = f"""
@@ -28,6 +29,10 @@ FORMS = f"""
 - BETWEEN, CASE and IN that mix doubles or floats with decimals or whole numbers, where Spark would compare
   some pairs as doubles and some not; percentiles of floats; a replacement of `regexp_replace` with `$` or a
   backslash; steps of `date_add` and the like that are no whole number of at most 32 bits.
+- NaN and zeros where they cannot be made one: comparisons, sorting, DISTINCT and functions such as
+  `array_max` over arrays, keys of maps or structs of doubles or floats, or of types that are not known;
+  `NOT IN` of a subquery of doubles; `div` of doubles. Medians and percentiles fail on NaN and infinities,
+  covariances on infinities.
 - `date - date`, and a date with an interval below a day; an interval as a value.
 - `EXTRACT` and `date_part` of anything but {", ".join(sorted(sail_forms.PARTS))}.
 - Regular expressions that Java and Rust read in two ways: the dot, `$`, `\\d`, `\\w`, `\\s`, `\\b`, flags,
