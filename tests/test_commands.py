@@ -87,6 +87,36 @@ def test_an_image_is_added_and_listed(tmp_path: Path) -> None:
     assert added["digest"] in passbox("image", "list", home=tmp_path / "home")
 
 
+def test_an_image_is_built_exported_and_forgotten(tmp_path: Path) -> None:
+    from lib.runtime_images import file, layout
+
+    home, base, code = tmp_path / "home", tmp_path / "base", tmp_path / "code"
+    for folder in (base, code):
+        folder.mkdir()
+    layout(base, [file("x", "1")])
+    (code / "serve").write_text("#!/bin/sh\n")
+    (code / "serve").chmod(0o755)
+    as_json("image", "add", "registry.example/base:1", str(base), home=home)
+    out = str(tmp_path / "built.tar")
+    arguments = ["--from", "registry.example/base:1", "--out", out]
+    built = as_json("image", "build", "registry.example/a:1", str(code), *arguments, home=home)
+    again = as_json("image", "add", "registry.example/b:1", out, home=home)
+    assert built == {"uri": "registry.example/a:1", "digest": again["digest"], "account": None}
+    out = str(tmp_path / "out.tar")
+    exported = as_json("image", "export", "registry.example/a:1", "--out", out, home=home)
+    assert as_json("image", "add", "registry.example/c:1", out, home=home)["digest"] == exported["digest"]
+    assert as_json("image", "remove", "registry.example/a:1", home=home)["removed"] is True
+    names = [row["uri"].rpartition("/")[2] for row in as_json("image", "list", home=home)]
+    assert names == ["b:1", "base:1", "c:1"]
+    assert "there is no image" in passbox("image", "remove", "registry.example/a:1", home=home, status=1)
+
+
+def test_without_an_engine_an_image_needs_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PASSBOX_DOCKER_HOST", f"unix://{tmp_path}/none")
+    told = passbox("image", "add", "registry.example/a:1", home=tmp_path / "home", status=1)
+    assert "PASSBOX_DOCKER_HOST, or give the path" in told
+
+
 @pytest.mark.parametrize(
     ("uri", "arguments", "owner"),
     [

@@ -1,5 +1,6 @@
 """Images: what is unpacked, what is refused, what a name means, and that one really runs sealed."""
 
+import io
 import json
 import os
 import tarfile
@@ -8,7 +9,17 @@ import threading
 import pytest
 
 from lib.runtime import Bench
-from lib.runtime_images import directory, docker_archive, file, hard_link, layout, shell, symlink
+from lib.runtime_images import (
+    ARCHITECTURE,
+    directory,
+    docker_archive,
+    file,
+    hard_link,
+    layout,
+    nested,
+    shell,
+    symlink,
+)
 from passbox.backends.images.store import ImageStore
 from passbox.backends.runtimes.base import Isolation, Limits, Mount, SandboxSpec
 from passbox.backends.runtimes.bubblewrap import BubblewrapRuntime
@@ -87,6 +98,13 @@ def test_set_uid_is_dropped_and_everything_is_readable(store, source):
         [hard_link("passwd", "../../../../../../etc/passwd")],
         [file("a/.wh..", "")],
         [symlink("a", "b"), symlink("b", "a"), file("a/x", "1")],
+        [symlink("a", "/etc"), hard_link("shadow", "a/shadow")],
+        [hard_link("x", "x")],
+        [directory("d"), hard_link("x", "d")],
+        [file("a", "1"), file("a/b", "1")],
+        [file("n" * 300, "1")],
+        [("sda", {"type": tarfile.BLKTYPE, "devmajor": 8}, b"")],
+        [file("/".join("d" * 1500), "1")],
     ],
 )
 def test_a_hostile_layer_is_refused(store, source, members, tmp_path):
@@ -109,6 +127,84 @@ def test_a_link_that_leads_out_is_followed_inside(store, source, tmp_path):
     assert list(outside.iterdir()) == []
     assert (root / str(outside).lstrip("/") / "x").read_text() == "1"
     assert (root / "y").read_text() == "1"
+
+
+def test_an_opaque_directory_hides_what_lower_layers_put_below_what_this_one_makes(store, source):
+    layout(
+        source,
+        [file("a/b/low", "1"), file("a/c/low", "1"), file("a/low", "1")],
+        [file("a/b/high", "2"), file("a/.wh..wh..opq"), directory("a/c")],
+    )
+    assert tree(store.add(URI, source)) == {"a/b/high": "2"}
+
+
+def test_layers_of_zstd(store, source):
+    digest = layout(source, [file("x", "1" * 10_000)], compress=zstd)
+    image = store.add(URI, source)
+    assert (image.digest, tree(image)) == (digest, {"x": "1" * 10_000})
+
+
+def zstd(content: bytes) -> bytes:
+    import pyarrow
+
+    return pyarrow.Codec("zstd").compress(content, asbytes=True)
+
+
+def test_of_an_index_the_image_for_this_machine(store, source):
+    layout(source, [file("x", "other")], platform={"os": "linux", "architecture": "s390x"})
+    layout(source, [file("x", "windows")], platform={"os": "windows", "architecture": ARCHITECTURE})
+    layout(source, [file("x", "signature")], platform={"os": "unknown", "architecture": "unknown"})
+    digest = layout(source, [file("x", "ours")])
+    inner = nested(source)
+    assert store.add(URI, source).digest == digest
+    assert inner != digest
+
+
+def test_an_image_for_another_machine_is_refused(store, source, tmp_path):
+    layout(source, [file("x", "1")], architecture="s390x")
+    with pytest.raises(Misconfigured, match="linux/s390x"):
+        store.add(URI, source)
+    docker_archive(tmp_path / "saved.tar", [file("x", "1")], architecture="s390x")
+    with pytest.raises(Misconfigured, match="linux/s390x"):
+        store.add(URI, tmp_path / "saved.tar")
+
+
+@pytest.mark.parametrize(
+    "index", [[], {}, {"manifests": 1}, {"manifests": [1]}, {"manifests": [{"digest": 1}]}, "x", None]
+)
+def test_metadata_of_another_shape_is_one_line(store, source, index):
+    layout(source, [file("x", "1")])
+    (source / "index.json").write_text(json.dumps(index))
+    with pytest.raises(Misconfigured):
+        store.add(URI, source)
+
+
+def test_an_image_may_be_so_large_and_no_larger(store, source, tmp_path, monkeypatch):
+    monkeypatch.setattr("passbox.backends.images.store._MAX_BYTES", 1 << 20)
+    layout(source, [file("x", bytes((1 << 20) + 1))])
+    with pytest.raises(Misconfigured, match="larger than images may be"):
+        store.add(URI, source)
+    many = tmp_path / "many"
+    many.mkdir()
+    layout(many, [file(str(number)) for number in range(65)])  # empty, but each costs an inode
+    with pytest.raises(Misconfigured, match="larger than images may be"):
+        store.add(URI, many)
+    with tarfile.open(tmp_path / "bomb.tar.gz", "w:gz") as tar:
+        tar.addfile(*_tar_file("index.json", bytes(2 << 20)))
+    with pytest.raises(Misconfigured, match="larger than images may be"):
+        store.add(URI, tmp_path / "bomb.tar.gz")
+
+
+def _tar_file(name: str, content: bytes):
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    return member, io.BytesIO(content)
+
+
+def test_attributes_that_fill_the_memory_are_refused(store, source):
+    layout(source, [file("x", "1", pax_headers={"SCHILY.xattr.user.x": "y" * (2 << 20)})])
+    with pytest.raises(Misconfigured, match="attributes are too long"):
+        store.add(URI, source)
 
 
 def test_a_whiteout_does_not_remove_through_a_link(store, source, tmp_path):

@@ -9,7 +9,7 @@ import platform
 import re
 import subprocess
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,19 @@ def _blob(at: Path, content: bytes) -> dict[str, Any]:
 
 
 def layout(
-    at: Path, *layers: Iterable[Member], config: dict[str, Any] | None = None, tag: str = "latest"
+    at: Path,
+    *layers: Iterable[Member],
+    config: dict[str, Any] | None = None,
+    tag: str = "latest",
+    architecture: str = ARCHITECTURE,
+    platform: dict[str, str] | None = None,
+    compress: Callable[[bytes], bytes] = lambda content: gzip.compress(content, 1, mtime=0),
 ) -> str:
     """Writes an OCI layout (or adds an image to it); returns the manifest's digest."""
     tars = [layer(members) for members in layers]
     digests = [f"sha256:{hashlib.sha256(tar).hexdigest()}" for tar in tars]
     configuration = {
-        "architecture": ARCHITECTURE,
+        "architecture": architecture,
         "os": "linux",
         "config": config or {},
         "rootfs": {"type": "layers", "diff_ids": digests},
@@ -68,7 +74,7 @@ def layout(
     manifest = {
         "schemaVersion": 2,
         "config": _blob(at, json.dumps(configuration).encode()),
-        "layers": [_blob(at, gzip.compress(tar, 1, mtime=0)) for tar in tars],
+        "layers": [_blob(at, compress(tar)) for tar in tars],
     }
     described = _blob(at, json.dumps(manifest).encode())
     index = at / "index.json"
@@ -77,7 +83,7 @@ def layout(
         {
             **described,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "platform": {"os": "linux", "architecture": ARCHITECTURE},
+            "platform": platform or {"os": "linux", "architecture": ARCHITECTURE},
             "annotations": {"org.opencontainers.image.ref.name": tag},
         }
     )
@@ -86,17 +92,32 @@ def layout(
     return str(described["digest"])
 
 
-def docker_archive(at: Path, *layers: Iterable[Member], config: dict[str, Any] | None = None) -> None:
+def nested(at: Path) -> str:
+    """Puts the index of a layout into an index of its own, as registries keep images for many machines."""
+    index = at / "index.json"
+    described = _blob(at, index.read_bytes())
+    described["mediaType"] = "application/vnd.oci.image.index.v1+json"
+    index.write_text(json.dumps({"schemaVersion": 2, "manifests": [described]}))
+    return str(described["digest"])
+
+
+def docker_archive(
+    at: Path,
+    *layers: Iterable[Member],
+    config: dict[str, Any] | None = None,
+    architecture: str = ARCHITECTURE,
+) -> None:
     """What `docker save` wrote before version 25."""
     tars = [layer(members) for members in layers]
     digests = [f"sha256:{hashlib.sha256(tar).hexdigest()}" for tar in tars]
-    configuration = json.dumps({"config": config or {}, "rootfs": {"diff_ids": digests}}).encode()
+    described = {"architecture": architecture, "config": config or {}, "rootfs": {"diff_ids": digests}}
+    configuration = json.dumps(described).encode()
     names = [f"{number}/layer.tar" for number in range(len(tars))]
-    described = [{"Config": "config.json", "RepoTags": ["x:1"], "Layers": names}]
+    entries = [{"Config": "config.json", "RepoTags": ["x:1"], "Layers": names}]
     with tarfile.open(at, "w") as tar:
         for name, data in [
             ("config.json", configuration),
-            ("manifest.json", json.dumps(described).encode()),
+            ("manifest.json", json.dumps(entries).encode()),
             *zip(names, tars, strict=True),
         ]:
             member = tarfile.TarInfo(name)

@@ -2,7 +2,8 @@
 
 Knows the OCI image format; must not know where images are kept. Layers may be hostile: every path is resolved
 inside the new root, nothing is written through a link that leads out of it, devices and pipes are refused,
-set-uid bits and owners are dropped, and every blob must have the digest that its parent names.
+set-uid bits and owners are dropped, bytes and entries are counted before they are written, and every blob
+must have the digest that its parent names.
 """
 
 import gzip
@@ -14,17 +15,26 @@ import platform
 import shutil
 import stat
 import tarfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from passbox.backends import trees
 from passbox.errors import Misconfigured
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _LINKS = 40
+_DEPTH = 200
 _CHUNK = 1 << 20
 _METADATA_BYTES = 16 << 20
+_ENTRY_BYTES = 1 << 14  # what an entry counts at least: it costs the reader memory too
+_HEADER_BYTES = 1 << 20  # of a name or of extended attributes, which tarfile reads into memory
+_HEADERS = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,16 +47,30 @@ class Manifest:
     layers: tuple[tuple[Path, str], ...]
 
 
-def open_layout(path: Path, scratch: Path, tag: str) -> Manifest:
-    """Reads and checks the metadata of a layout; an archive is spread into `scratch`.
+class _Member(tarfile.TarInfo):
+    """An entry whose headers fit into memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _HEADERS and member.size > _HEADER_BYTES:
+            raise Misconfigured("the image holds an entry whose name or attributes are too long")
+        return member
+
+
+def open_layout(path: Path, scratch: Path, tag: str, max_bytes: int) -> Manifest:
+    """Reads and checks the metadata of a layout; an archive is spread into `scratch`, `max_bytes` at most.
 
     tag: which image to take where a layout names several. Misconfigured for what is not an image.
     """
-    directory = path if path.is_dir() else _spread(path, scratch)
-    if (directory / "index.json").is_file():
-        return _from_index(directory, tag)
-    if (directory / "manifest.json").is_file():
-        return _from_docker(directory)
+    directory = path if path.is_dir() else _spread(path, scratch, max_bytes)
+    try:
+        if (directory / "index.json").is_file():
+            return _from_index(directory, tag)
+        if (directory / "manifest.json").is_file():
+            return _from_docker(directory)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise Misconfigured(f"the metadata of {path} is not that of an image", detail=repr(error)) from error
     raise Misconfigured(
         f"{path} is no image: neither an OCI layout (index.json), nor an archive of one, nor a folder with "
         "an executable `train` or `serve`"
@@ -64,11 +88,12 @@ def unpack(manifest: Manifest, rootfs: Path, max_bytes: int) -> None:
             hashed = _Hashing(raw)
             try:
                 layer = _Layer(rootfs, left)
-                with tarfile.open(fileobj=_decompressed(hashed, start), mode="r|") as tar:
+                source = _decompressed(hashed, start)
+                with tarfile.open(fileobj=source, mode="r|", tarinfo=_Member) as tar:
                     for member in tar:
                         layer.apply(tar, member)
                 left = layer.left
-            except (tarfile.TarError, OSError, EOFError) as error:
+            except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
                 raise Misconfigured(f"a layer of the image is broken: {error}") from error
             if hashed.finish() != digest:
                 raise Misconfigured(f"a layer of the image is not {digest}, as its manifest says")
@@ -77,11 +102,15 @@ def unpack(manifest: Manifest, rootfs: Path, max_bytes: int) -> None:
 # -- metadata ------------------------------------------------------------------------------------------------
 
 
-def _spread(archive: Path, scratch: Path) -> Path:
+def _spread(archive: Path, scratch: Path, max_bytes: int) -> Path:
     try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(scratch, filter="data")
-    except (tarfile.TarError, OSError, EOFError) as error:
+        with tarfile.open(archive, tarinfo=_Member) as tar:
+            for member in tar:
+                max_bytes -= max(member.size, _ENTRY_BYTES)
+                if max_bytes < 0:
+                    raise Misconfigured("the image is larger than images may be")
+                tar.extract(member, scratch, filter="data")
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
         raise Misconfigured(f"{archive} is no archive of an image: {error}") from error
     return scratch
 
@@ -114,6 +143,7 @@ def _from_index(directory: Path, tag: str) -> Manifest:
     manifest = _metadata(_blob(directory, digest), digest)
     described = manifest["config"]["digest"]
     configuration = _metadata(_blob(directory, described), described)
+    _require_machine(configuration)
     layers = tuple((_blob(directory, layer["digest"]), layer["digest"]) for layer in manifest["layers"])
     return Manifest(digest, configuration.get("config") or {}, layers)
 
@@ -139,6 +169,13 @@ def _chosen(directory: Path, entries: list[Any], tag: str) -> str:
     return digest
 
 
+def _require_machine(configuration: Mapping[str, Any]) -> None:
+    wanted = _ARCHITECTURES.get(platform.machine(), platform.machine())
+    made_for = configuration.get("os", "linux"), configuration.get("architecture", wanted)
+    if made_for != ("linux", wanted):
+        raise Misconfigured(f"the image is for {'/'.join(map(str, made_for))}; this is linux/{wanted}")
+
+
 def _names(entry: Mapping[str, Any]) -> set[str]:
     name = (entry.get("annotations") or {}).get("org.opencontainers.image.ref.name", "")
     return {name, name.rpartition(":")[2]}
@@ -151,6 +188,7 @@ def _from_docker(directory: Path) -> Manifest:
         raise Misconfigured(f"the archive holds {len(entries)} images; save one at a time")
     path = _inside(directory, entries[0]["Config"])
     configuration = _metadata(path, None)
+    _require_machine(configuration)
     digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
     layers = [_inside(directory, name) for name in entries[0]["Layers"]]
     digests = configuration["rootfs"]["diff_ids"]
@@ -205,13 +243,19 @@ class _Layer:
         self.rootfs = rootfs
         self.left = left
         self.made: set[Path] = set()
+        self.ways: set[Path] = set()  # to what was made
 
     def apply(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         name = os.path.normpath(member.name)
         if name == ".":
             return
+        self.left -= max(member.size, _ENTRY_BYTES)
+        if self.left < 0:
+            raise Misconfigured("the image is larger than images may be")
         if name.startswith("/") or name.split("/")[0] == "..":
             raise Misconfigured("a layer of the image holds a path that leads out of it")
+        if name.count("/") >= _DEPTH:
+            raise Misconfigured(f"a layer of the image holds a path deeper than {_DEPTH} directories")
         parent, _, base = name.rpartition("/")
         place = self._resolved(parent)
         if base == ".wh..wh..opq":
@@ -222,6 +266,7 @@ class _Layer:
             place.mkdir(parents=True, exist_ok=True)
             self._make(tar, member, place / base)
             self.made.add(place / base)
+            self.ways.update(place.parents, (place,))
 
     def _plain(self, name: str) -> str:
         if name in ("", ".", "..") or "/" in name:
@@ -276,9 +321,6 @@ class _Layer:
             raise Misconfigured("a layer of the image links to what is not there")
 
     def _file(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
-        self.left -= member.size
-        if self.left < 0:
-            raise Misconfigured("the image is larger than images may be")
         source = tar.extractfile(member)
         if source is None:
             raise Misconfigured("a layer of the image is broken")
@@ -289,16 +331,17 @@ class _Layer:
 
     def _forget(self, directory: Path) -> None:
         """Removes what lower layers put into a directory, and keeps what this one did."""
-        for path in directory.iterdir() if directory.is_dir() else ():
-            if path in self.made or any(one.is_relative_to(path) for one in self.made):
-                continue
-            self._remove(path)
+        for path in list(directory.iterdir()) if directory.is_dir() else ():
+            if not path.is_symlink() and path.is_dir() and (path in self.made or path in self.ways):
+                self._forget(path)
+            else:
+                self._remove(path)
 
     def _remove(self, path: Path, even_ours: bool = False) -> None:
         if path in self.made and not even_ours:
             return
         with_links = path.lstat().st_mode if path.is_symlink() or path.exists() else 0
         if stat.S_ISDIR(with_links):
-            shutil.rmtree(path)
+            trees.remove(path)
         elif with_links:
             path.unlink()
