@@ -8,7 +8,6 @@ to import is imported by the command that needs it.
 import json
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -17,21 +16,12 @@ import click
 
 from passbox import client, models_path
 from passbox.errors import PassboxError
+from passbox.image_command import image
 from passbox.names import ACCOUNT, MONTH
+from passbox.options import operator_options as _options
 from passbox.printing import dollars, print_json, show
-from passbox.settings import Settings, default_backends, default_home, default_region
+from passbox.settings import Settings, default_backends, default_region
 from passbox.synthesize_command import synthesize
-
-
-def _options(command: Callable[..., None]) -> Callable[..., None]:
-    home = click.option(
-        "--home",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=default_home,
-        help="Where passbox keeps everything. Default: PASSBOX_HOME, else ~/.passbox.",
-    )
-    as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-    return home(as_json(command))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -170,124 +160,6 @@ def account_list(home: Path, as_json: bool) -> None:
     show(
         rows, ["id", "name", "created", "access_keys"], empty="No accounts yet; see `passbox account create`."
     )
-
-
-_OWNER = click.option(
-    "--account", help="The account it belongs to. Default: the one in an ECR path, if it is here."
-)
-
-
-@cli.group()
-def image() -> None:
-    """Container images, known under their registry path."""
-
-
-@image.command("add")
-@click.argument("uri")
-@click.argument("path", type=click.Path(exists=True, path_type=Path), required=False)
-@_options
-@_OWNER
-def image_add(uri: str, path: Path | None, home: Path, as_json: bool, account: str | None) -> None:
-    """Make an OCI layout or archive, or a folder with `train` and `serve`, known as URI.
-
-    Without PATH: the image that a Docker or Podman engine of this machine knows as URI.
-    """
-    settings, store = _images(home)
-    owner = account or _account_of(uri, settings)
-    if path is None:
-        added = store.add_from_engine(uri, settings.docker_host, owner)
-    else:
-        added = store.add(uri, path, owner)
-    _added(uri, added.digest, owner, as_json)
-
-
-@image.command("build")
-@click.argument("uri")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@_options
-@_OWNER
-@click.option("--from", "on", metavar="URI", help="An image to build on. Default: the running Python.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write an OCI archive too.")
-def image_build(
-    uri: str, folder: Path, home: Path, as_json: bool, account: str | None, on: str | None, out: Path | None
-) -> None:
-    """Make an image of a folder with `train` or `serve` and a requirements.txt, without an engine."""
-    settings, store = _images(home)
-    owner = account or _account_of(uri, settings)
-    built = store.build(uri, folder, owner, on=on or "", out=out)
-    _added(uri, built.digest, owner, as_json)
-
-
-@image.command("export")
-@click.argument("uri")
-@_options
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
-def image_export(uri: str, home: Path, as_json: bool, out: Path) -> None:
-    """Write an image as an OCI archive, for `docker load`, `podman load` and `passbox image add`."""
-    digest = _images(home)[1].export(uri, out)
-    if as_json:
-        print_json({"uri": uri, "digest": digest, "out": str(out)})
-        return
-    click.echo(f"{uri} is in {out}, there {digest}")
-
-
-@image.command("remove")
-@click.argument("uri")
-@_options
-def image_remove(uri: str, home: Path, as_json: bool) -> None:
-    """Forget an image; jobs that run keep what they run on."""
-    from passbox.state import jobs
-    from passbox.state.database import Database
-
-    settings, store = _images(home)
-    in_use = False
-    if settings.database.exists():
-        with Database(settings.database).read() as tx:
-            in_use = any(found.state == "running" for found in jobs.all_(tx))
-    store.remove(uri, in_use=in_use)
-    if as_json:
-        print_json({"uri": uri, "removed": True})
-        return
-    click.echo(f"{uri} is forgotten")
-
-
-def _images(home: Path) -> tuple[Settings, Any]:
-    from passbox.backends.images.store import ImageStore
-
-    settings = Settings(home.absolute(), default_region(), False, **default_backends())
-    return settings, ImageStore(settings.images)
-
-
-def _added(uri: str, digest: str, owner: str | None, as_json: bool) -> None:
-    if as_json:
-        print_json({"uri": uri, "digest": digest, "account": owner})
-        return
-    click.echo(f"{uri} is {digest}, for {f'account {owner}' if owner else 'every account'}")
-
-
-def _account_of(uri: str, settings: Settings) -> str | None:
-    """The account in `ACCOUNT.dkr.ecr.REGION.amazonaws.com/…`, if this room has it."""
-    from passbox.state import accounts
-    from passbox.state.database import Database
-
-    number, _, rest = uri.partition(".")
-    if not (ACCOUNT.fullmatch(number) and rest.startswith("dkr.ecr.") and settings.database.exists()):
-        return None
-    with Database(settings.database).read() as tx:
-        return number if accounts.exists(tx, number) else None
-
-
-@image.command("list")
-@_options
-def image_list(home: Path, as_json: bool) -> None:
-    """List the images."""
-    _, store = _images(home)
-    owners = store.owners()
-    rows = [{"uri": uri, "digest": found.digest, "account": owners[uri]} for uri, found in store.list()]
-    if as_json:
-        print_json(rows)
-        return
-    show(rows, ["uri", "account", "digest"], empty="No images yet; see `passbox image add`.")
 
 
 @cli.group()
@@ -579,6 +451,7 @@ def demo(home: Path | None, as_json: bool) -> None:
     main_job.run(home, as_json=as_json)
 
 
+cli.add_command(image)
 cli.add_command(client.payer)
 cli.add_command(client.query)
 job.add_command(client.explain)
