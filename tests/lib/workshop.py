@@ -124,8 +124,8 @@ KINDS: dict[str, Any] = {
 }
 
 
-def work(room: Room) -> None:
-    """Walks every job that waits to its end, in this process and thread."""
+def work(room: Room, isolation: Isolation = Isolation.SEALED) -> None:
+    """Walks every job that waits to its end, in this process and thread, on a machine that seals so well."""
     home = room.settings.home
     nothing: Any = None
     tools = Tools(
@@ -136,7 +136,7 @@ def work(room: Room) -> None:
         engine=Pretends(),
         runtime=nothing,
         images=nothing,
-        isolation=Isolation.SEALED,
+        isolation=isolation,
         machine=Machine(1 << 30, 1.0),
         signer=Signer(load_key_file(room.settings.signing_key_file)),
     )

@@ -104,8 +104,8 @@ _CLEANROOMSML = {
 _PASSBOX = {
     _ACCOUNT: "GetStatement ListCharges ListRates",
     _OWN: "DeleteSpendCap ExplainJob GetRunManifest ListSpendCaps",
-    _MEMBER: "GetSyntheticDataDeclaration GetSyntheticDataReport",
-    _ACTIVE: "PutSpendCap PutSyntheticDataDeclaration",
+    _MEMBER: "GetIsolationDemand GetSyntheticDataDeclaration GetSyntheticDataReport ListJobIsolations",
+    _ACTIVE: "PutIsolationDemand PutSpendCap PutSyntheticDataDeclaration",
     _RUNNER: "EstimateCost PreviewQuery",
 }
 

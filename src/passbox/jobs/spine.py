@@ -27,7 +27,7 @@ from typing import Any
 from passbox import names
 from passbox.backends import trees
 from passbox.errors import JobFailed, PassboxError
-from passbox.jobs import run_manifest
+from passbox.jobs import run_manifest, standing
 from passbox.jobs.disclose import disclose
 from passbox.jobs.kind import Kind, NotYet, Result, Tools, Workspace
 from passbox.ledger import book, budgets
@@ -38,6 +38,7 @@ from passbox.state.jobs import Job
 from passbox.state.resources import Resource
 
 ATTEMPTS = 3
+_SEALED = ("ml_input_channel", "protected_query", "trained_model", "trained_model_inference_job")
 _log = logging.getLogger(__name__)
 Checkpoint = Callable[[str], None]
 
@@ -128,6 +129,8 @@ def _work(database: Database, tools: Tools, kind: Kind, job: Job, checkpoint: Ch
     try:
         # on a snapshot, because a plan may look long at files, and writers must not wait for that
         with database.read() as tx:
+            if job.kind in _SEALED:
+                standing.require_isolation(tx, _resource(tx, job), tools)
             plan = kind.plan(tx, _resource(tx, job), tools)
         with database.write() as tx:
             resource = _resource(tx, job)

@@ -13,12 +13,23 @@ from urllib.parse import quote
 from passbox.errors import JobFailed, ValidationException
 from passbox.jobs.kind import Tools
 from passbox.names import Role
-from passbox.state import resources
+from passbox.state import isolation, resources
 from passbox.state.database import Transaction
 from passbox.state.resources import Resource
 
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~")
 _SEGMENT_BYTES = 255
+
+
+def require_isolation(tx: Transaction, job: Resource, tools: Tools) -> None:
+    """JobFailed where the machine seals less than a member of the job's collaboration demands."""
+    wanted, reached = isolation.demanded(tx, job.collaboration or ""), tools.isolation.value
+    if isolation.LEVELS.index(reached) < isolation.LEVELS.index(wanted):
+        raise JobFailed(
+            "ISOLATION_NOT_REACHED",
+            f"The collaboration demands the isolation {wanted.upper()}, and the worker's machine reaches "
+            f"{reached.upper()}. Nothing was started or read.",
+        )
 
 
 def association(tx: Transaction, arn: str) -> Resource:

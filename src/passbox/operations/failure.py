@@ -119,6 +119,13 @@ FAILURES = {
         "the analysis template: its query, its classification, its epsilon, and what is declared for it",
         "Do what the message says about the column, in a new analysis template.",
     ),
+    "ISOLATION_NOT_REACHED": Failure(
+        "A member demands a better seal of every job than the machine reaches, so it was not started.",
+        OPERATOR,
+        "the runtime on the machine of the worker, and what members demand with PutIsolationDemand",
+        "The operator runs `passbox doctor` and does what it says, or the members that demand more than "
+        "there is demand less; then submit the job again.",
+    ),
     "KILLED": Failure(
         "The container was ended from outside: by the operator, or by the machine going down.",
         OPERATOR,
