@@ -230,8 +230,8 @@ def rates(client: Any, as_json: bool) -> None:
 def estimate(client: Any, operation: str, membership: str, request: TextIO, as_json: bool) -> None:
     """Say what a request would reserve; submit nothing.
 
-    OPERATION is what would be called: CreateMLInputChannel, CreateTrainedModel, StartTrainedModelInferenceJob
-    or StartProtectedQuery.
+    OPERATION is what would be called: CreateMLInputChannel, CreateTrainedModel,
+    StartTrainedModelInferenceJob, StartProtectedQuery or StartProtectedJob.
     """
     try:
         parameters = json.load(request)

@@ -21,6 +21,7 @@ from passbox.jobs import (
     delete_ml_input_channel_data,
     delete_trained_model_output,
     ml_input_channel,
+    protected_job,
     protected_query,
     trained_model,
     trained_model_export_job,
@@ -35,6 +36,7 @@ from passbox.state.database import Database
 KINDS: dict[str, Kind] = {
     "ml_input_channel": ml_input_channel,
     "protected_query": protected_query,
+    "protected_job": protected_job,
     "trained_model": trained_model,
     "trained_model_inference_job": trained_model_inference_job,
     "trained_model_export_job": trained_model_export_job,

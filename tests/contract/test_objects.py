@@ -18,7 +18,7 @@ from passbox.names import Role
 
 US, THEM = "111111111111", "222222222222"
 MEMBERSHIP = f"arn:aws:cleanrooms:{REGION}:{US}:membership/11111111-0000-4000-8000-000000000000"
-WRITER, BLIND = (f"arn:aws:iam::{US}:role/{name}" for name in ("writer", "blind"))
+WRITER, BLIND, READER = (f"arn:aws:iam::{US}:role/{name}" for name in ("writer", "blind", "reader"))
 
 
 @pytest.fixture
@@ -51,6 +51,12 @@ class Folders:
 
     def __init__(self, accounts):
         self.accounts, self.store = accounts, Local(accounts)
+        self.reader = Role(READER, MEMBERSHIP)
+
+    def put(self, key, content):
+        path = self.accounts / US / "buckets" / "bucket" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
     def objects(self):
         place = self.accounts / US / "buckets"
@@ -69,6 +75,10 @@ class Buckets:
         self.store = S3(aws.Clients(REGION), Local(accounts))
         for key in self.objects():
             self.admin.delete_object(Bucket="bucket", Key=key.removeprefix("bucket/"))
+        self.reader = Role(READER, MEMBERSHIP)
+
+    def put(self, key, content):
+        self.admin.put_object(Bucket="bucket", Key=key, Body=content)
 
     def objects(self):
         listed = self.admin.list_objects_v2(Bucket="bucket").get("Contents", ())
@@ -79,7 +89,10 @@ class Buckets:
 
 @pytest.fixture(scope="module")
 def servers():
-    with stand({WRITER: ["Write:bucket"], BLIND: []}) as made, pytest.MonkeyPatch.context() as patch:
+    with (
+        stand({WRITER: ["Write:bucket"], BLIND: [], READER: ["Read:bucket"]}) as made,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         for name, value in made.environment().items():
             patch.setenv(name, value)
         yield made
@@ -155,6 +168,54 @@ def test_only_plain_files_are_delivered(exam, tmp_path, source):
         with pytest.raises(ValueError, match="not a file"):
             exam.store.deliver(US, "s3://bucket", exam.role, {"a": odd})
     assert exam.objects() == {}
+
+
+def test_reading_gives_the_object_whole(exam):
+    content = bytes(range(256)) * 12_000  # more than a piece
+    exam.put("code/main.py", content)
+    pieces = list(exam.store.read(US, "s3://bucket/code/main.py", exam.reader, len(content)))
+    assert b"".join(pieces) == content
+    exam.put("empty", b"")
+    assert b"".join(exam.store.read(US, "s3://bucket/empty", exam.reader, 0)) == b""
+
+
+def test_reading_stops_before_it_is_too_much(exam):
+    exam.put("large", b"x" * (3 << 20))
+    pieces = []
+    with pytest.raises(ValidationException, match="too large"):
+        pieces.extend(exam.store.read(US, "s3://bucket/large", exam.reader, 2 << 20))
+    assert sum(map(len, pieces)) <= 2 << 20
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://bucket/nothing", "s3://bucket/code", "s3://bucket/code/", "s3://bucket", "s3://nowhere/a",
+     "s3://bucket/../a", "s3://bucket/code//main.py", "bucket/code/main.py"],
+)  # fmt: skip
+def test_what_is_not_there_is_not_read(exam, uri):
+    exam.put("code/main.py", b"x")
+    with pytest.raises(ValidationException):
+        list(exam.store.read(US, uri, exam.reader, 100))
+
+
+def test_links_are_not_read(store, accounts, source):
+    folder = accounts / US / "buckets" / "bucket"
+    folder.mkdir(parents=True)
+    (folder / "link").symlink_to(source)
+    (folder.parent / "linked").symlink_to(source.parent)
+    os.mkfifo(folder / "pipe")
+    for key in ("bucket/link", "linked/result.csv", "bucket/pipe"):
+        with pytest.raises(ValidationException):
+            list(store.read(US, f"s3://{key}", Role(READER, MEMBERSHIP), 100))
+
+
+def test_reading_needs_a_role_that_may(buckets):
+    buckets.put("main.py", b"x")
+    with pytest.raises(ValidationException):
+        list(buckets.store.read(US, "s3://bucket/main.py", Role(BLIND, MEMBERSHIP), 100))
+    theirs = Role(f"arn:aws:iam::{THEM}:role/reader", MEMBERSHIP)
+    with pytest.raises(ValidationException, match="not of account"):
+        list(buckets.store.read(US, "s3://bucket/main.py", theirs, 100))
 
 
 def test_words_go_to_the_accounts_folder(exam, source):

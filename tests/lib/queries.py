@@ -27,12 +27,14 @@ def s3(bucket: str = "results", prefix: str | None = "room/", format: str = "CSV
 class Desk:
     """The collaboration and its parties. payment: party → its PaymentConfiguration and what it accepts."""
 
+    RUNS: Sequence[str] = ("CAN_QUERY", RECEIVES)
+
     def __init__(self, room: Room, payment: Mapping[str, Any] | None = None) -> None:
         self.room = room
         payment = payment or {}
         self.accounts = {party: room.account() for party in ("owner", "runner", "partner", "guest")}
         who = self.accounts
-        abilities = {"runner": ("CAN_QUERY", RECEIVES), "partner": (RECEIVES,), "guest": (RECEIVES,)}
+        abilities = {"runner": self.RUNS, "partner": (RECEIVES,), "guest": (RECEIVES,)}
         members = [named(who[party], *able, payment=payment.get(party)) for party, able in abilities.items()]
         self.id = collaborate(room, who["owner"], members, payment=payment.get("owner"))
         self.memberships = {
@@ -65,14 +67,19 @@ class Desk:
         *,
         party: str = "owner",
         receivers: Sequence[str] = ("runner", "partner", "owner", "guest"),
+        method: str = "DIRECT_QUERY",
+        columns: Sequence[str] | None = None,
     ) -> str:
-        """Brings a table under a rule, whose results these parties may receive; the association's id."""
+        """Brings a table under a rule, whose results these parties may receive; the association's id.
+
+        columns: those that are allowed, all where not given
+        """
         client, owner = self.client(party), self.accounts[party]
         table = client.create_configured_table(
             name=name,
             tableReference=self.room.put_csv(owner, name, text),
-            allowedColumns=text.partition("\n")[0].split(","),
-            analysisMethod="DIRECT_QUERY",
+            allowedColumns=[*(columns or text.partition("\n")[0].split(","))],
+            analysisMethod=method,
         )["configuredTable"]["id"]
         client.create_configured_table_analysis_rule(
             configuredTableIdentifier=table,

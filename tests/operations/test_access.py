@@ -36,7 +36,7 @@ HEADER = f"""\
 # denied   AccessDeniedException: the account may know that the subject exists
 # unseen   ResourceNotFoundException, in the words for a subject that is not there
 #
-# creator, runner (CAN_QUERY), member: joined · invited: has not joined · removed: by the creator
+# creator, runner (CAN_QUERY, CAN_RUN_JOB), member: joined · invited: has not joined · removed: by the creator
 # ended: of a collaboration that was deleted · left: deleted its membership · stranger: named nowhere
 # foreign: the runner, calling upon what is another account's
 # Whoever has a membership, table or algorithm calls upon its own; who has no membership, upon the runner's.
@@ -62,10 +62,10 @@ class World:
         self.accounts["foreign"] = self.accounts["runner"]
         who = self.accounts
         members = [named(who[one]) for one in ("member", "invited", "removed", "left")]
-        runner = named(who["runner"], "CAN_QUERY")
+        runner = named(who["runner"], "CAN_QUERY", "CAN_RUN_JOB")
         self.collaborations = dict.fromkeys(CALLERS, collaborate(room, who["creator"], [runner, *members]))
         self.collaborations["foreign"] = collaborate(room, who["stranger"], [], "CAN_QUERY")
-        self.collaborations["ended"] = collaborate(room, who["ended"], [], "CAN_QUERY")
+        self.collaborations["ended"] = collaborate(room, who["ended"], [], "CAN_QUERY", "CAN_RUN_JOB")
         joined = ("creator", "runner", "member", "removed", "left", "ended")
         self.memberships = {one: join(room, who[one], self.collaborations[one]) for one in joined}
         room.cleanrooms(who["left"]).delete_membership(membershipIdentifier=self.memberships["left"])

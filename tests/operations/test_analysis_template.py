@@ -247,11 +247,11 @@ def test_the_quota(tmp_path: Path) -> None:
         create(desk)
 
 
-@pytest.mark.parametrize("format", ["PYSPARK_1_0", "PYSPARK_2_0"])
-def test_pyspark_is_refused(shared: Desk, format: str) -> None:
+def test_a_source_of_another_format(shared: Desk) -> None:
     artifacts = {"entryPoint": {"location": {"bucket": "code", "key": "main.py"}}, "roleArn": ROLE}
-    refuses(shared, "PySpark is not available", "format", format=format, source={"artifacts": artifacts})
+    refuses(shared, "PYSPARK_1_0", "format", format="PYSPARK_2_0", source={"artifacts": artifacts})
     refuses(shared, "source.text", "source.artifacts", source={"artifacts": artifacts})
+    refuses(shared, "source.artifacts", "source.text", format="PYSPARK_1_0")
 
 
 def test_the_text_must_be_a_query(shared: Desk) -> None:

@@ -184,7 +184,7 @@ def test_methods(room: Room) -> None:
     both = ["DIRECT_QUERY", "DIRECT_JOB"]
     made = make(room, account, analysisMethod="MULTIPLE", selectedAnalysisMethods=both)
     assert (made["analysisMethod"], made["selectedAnalysisMethods"]) == ("MULTIPLE", both)
-    assert invalid(room, account, analysisMethod="DIRECT_JOB")[0] == "analysisMethod"
+    assert make(room, account, analysisMethod="DIRECT_JOB")["analysisMethod"] == "DIRECT_JOB"
     for method, selected in (("MULTIPLE", ["DIRECT_QUERY"]), ("DIRECT_QUERY", both)):
         found = invalid(room, account, analysisMethod=method, selectedAnalysisMethods=selected)
         assert found[0] == "selectedAnalysisMethods"

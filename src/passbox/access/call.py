@@ -3,7 +3,7 @@
 A Call holds only what its caller may see: `fetch` put it there, and the policy allowed it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Unpack
 
@@ -34,6 +34,9 @@ class Objects(Protocol):
 
     def check(self, account: str, uri: str, role: Role | None, /) -> None:
         """Raises ValidationException where the account cannot receive at `uri`, in this role."""
+
+    def read(self, account: str, uri: str, role: Role, most_bytes: int, /) -> Iterable[bytes]:
+        """One of the account's objects, in pieces."""
 
 
 class Requests(Protocol):

@@ -23,6 +23,7 @@ _TYPES = {
 }
 _LABELS = {
     Relation.RUNNER: "the member with the ability CAN_QUERY",
+    Relation.JOB_RUNNER: "the member with the ability CAN_RUN_JOB",
     Relation.MEMBER: "an active member of the collaboration",
     Relation.CREATOR: "the creator of the collaboration",
     Relation.OWNER: "the owner",
@@ -121,6 +122,8 @@ def _membership(call: Call, params: Mapping[str, Any]) -> frozenset[Relation]:
         relations.add(Relation.MEMBER)
         if "CAN_QUERY" in member.body["abilities"]:
             relations.add(Relation.RUNNER)
+        if "CAN_RUN_JOB" in member.body["abilities"]:
+            relations.add(Relation.JOB_RUNNER)
     return frozenset(relations)
 
 

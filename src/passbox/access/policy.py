@@ -17,6 +17,7 @@ class Relation(enum.Enum):
     INVITED = "invited"  # is named in the collaboration and has not joined
     MEMBER = "member"  # active in the collaboration
     RUNNER = "runner"  # active, with CAN_QUERY
+    JOB_RUNNER = "job runner"  # active, with CAN_RUN_JOB
     CREATOR = "creator"  # created the collaboration
 
 
@@ -51,6 +52,7 @@ _OWN = _rule(
 )  # reading and clearing up: also after the collaboration ended
 _ACTIVE = _rule(Subject.MEMBERSHIP, Relation.MEMBER)
 _RUNNER = _rule(Subject.MEMBERSHIP, Relation.RUNNER)
+_JOB_RUNNER = _rule(Subject.MEMBERSHIP, Relation.JOB_RUNNER)
 _NAMED = _rule(Subject.COLLABORATION, Relation.INVITED, Relation.MEMBER, Relation.CREATOR)
 _MEMBER = _rule(Subject.COLLABORATION, Relation.MEMBER)
 _CREATOR = _rule(Subject.COLLABORATION, Relation.CREATOR)
@@ -70,6 +72,7 @@ _CLEANROOMS = {
     _OWN: "GetMembership DeleteMembership GetConfiguredTableAssociation ListConfiguredTableAssociations "
     "DeleteConfiguredTableAssociation GetConfiguredTableAssociationAnalysisRule "
     "DeleteConfiguredTableAssociationAnalysisRule GetProtectedQuery ListProtectedQueries "
+    "GetProtectedJob ListProtectedJobs "
     "GetPrivacyBudgetTemplate ListPrivacyBudgetTemplates DeletePrivacyBudgetTemplate ListPrivacyBudgets "
     "GetAnalysisTemplate ListAnalysisTemplates DeleteAnalysisTemplate",
     _ACTIVE: "UpdateMembership CreateConfiguredTableAssociation UpdateConfiguredTableAssociation "
@@ -77,6 +80,7 @@ _CLEANROOMS = {
     "CreatePrivacyBudgetTemplate UpdatePrivacyBudgetTemplate PreviewPrivacyImpact "
     "CreateAnalysisTemplate UpdateAnalysisTemplate",
     _RUNNER: "StartProtectedQuery UpdateProtectedQuery",
+    _JOB_RUNNER: "StartProtectedJob UpdateProtectedJob",
     _TABLE: "GetConfiguredTable UpdateConfiguredTable DeleteConfiguredTable "
     "CreateConfiguredTableAnalysisRule GetConfiguredTableAnalysisRule "
     "UpdateConfiguredTableAnalysisRule DeleteConfiguredTableAnalysisRule",

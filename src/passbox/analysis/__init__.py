@@ -2,11 +2,12 @@
 rule and the column. Pure: no state, no backends, no clock, no sockets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from passbox.analysis.plan import ApprovedPlan, Column, Parameter, Purpose, RuleType, Table, Text
+from passbox.analysis.plan import ApprovedJob, ApprovedPlan, Column, Parameter, Purpose, RuleType, Table, Text
 
 __all__ = [
+    "ApprovedJob",
     "ApprovedPlan",
     "Column",
     "Parameter",
@@ -15,6 +16,7 @@ __all__ = [
     "Table",
     "Text",
     "approve",
+    "approve_job",
     "read",
 ]
 
@@ -46,3 +48,13 @@ def read(query: str) -> Text:
     from passbox.analysis import gate
 
     return gate.read(query)
+
+
+def approve_job(referenced: Sequence[str], tables: Mapping[str, Table], purpose: Purpose) -> ApprovedJob:
+    """What a script may read of the tables that its template references; `purpose` names the template.
+
+    Raises QueryRefused, as `approve` does.
+    """
+    from passbox.analysis import job_rule
+
+    return job_rule.approve(referenced, tables, purpose)

@@ -11,7 +11,7 @@ A control that passbox does not enforce refuses the query instead of being ignor
 custom rule; it must not know text.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from sqlglot import exp
 
@@ -38,16 +38,10 @@ _KNOWN = frozenset(
 def enforce(tree: exp.Query, facts: Lineage, tables: Mapping[str, Table], purpose: Purpose) -> bool:
     """Refuse what the custom rule of a table refuses; True where a threshold changed the tree."""
     for table in tables.values():
-        rule = table.rule or {}
-        for member, value in rule.items():
-            if member not in _KNOWN and value not in (None, [], {}):
-                raise QueryRefused(
-                    f"The rule of {table.name} has {member}, which this service does not enforce; a query on "
-                    "the table may run only without it.",
-                    rule=f"custom.{member}",
-                    table=table.name,
-                )
-        _provider(table, rule, purpose)
+        only(
+            table, _KNOWN, "which this service does not enforce; a query on the table may run only without it"
+        )
+        provider(table, purpose, "ANY_QUERY", "queries")
     for table in tables.values():
         _outputs(table, facts)
     comparisons.enforce(facts, tables)
@@ -73,11 +67,24 @@ def _outputs(table: Table, facts: Lineage) -> None:
                 )
 
 
-def _provider(table: Table, rule: Mapping[str, object], purpose: Purpose) -> None:
-    analyses = rule.get("allowedAnalyses")
-    analyses = [str(entry) for entry in analyses] if isinstance(analyses, list | tuple) else []
-    providers = rule.get("allowedAnalysisProviders")
-    providers = [str(entry) for entry in providers] if isinstance(providers, list | tuple) else []
+def only(table: Table, known: Collection[str], why: str) -> None:
+    """Refuse a rule that says more than is `known`; why: what it is that else would be ignored."""
+    for member, value in (table.rule or {}).items():
+        if member not in known and value not in (None, [], {}):
+            raise QueryRefused(
+                f"The rule of {table.name} has {member}, {why}.",
+                rule=f"custom.{member}",
+                table=table.name,
+            )
+
+
+def provider(table: Table, purpose: Purpose, wildcard: str, what: str) -> None:
+    """Refuse what allowedAnalyses and allowedAnalysisProviders do not allow.
+
+    wildcard: allows everything that certain accounts wrote; what: `queries` or `jobs`, which it is
+    """
+    rule = table.rule or {}
+    analyses, providers = listed(rule, "allowedAnalyses"), listed(rule, "allowedAnalysisProviders")
     if not analyses:
         raise QueryRefused(
             f"The rule of {table.name} allows no analysis at all.",
@@ -87,7 +94,7 @@ def _provider(table: Table, rule: Mapping[str, object], purpose: Purpose) -> Non
     if purpose.template is not None and purpose.template[0] in analyses:
         return
     author = purpose.runner if purpose.template is None else purpose.template[1]
-    if "ANY_QUERY" not in analyses:
+    if wildcard not in analyses:
         raise QueryRefused(
             f"The rule of {table.name} allows only these analyses: {', '.join(analyses)}; "
             + ("free text is not allowed." if purpose.template is None else f"not {purpose.template[0]}."),
@@ -97,9 +104,15 @@ def _provider(table: Table, rule: Mapping[str, object], purpose: Purpose) -> Non
         )
     if author not in providers:
         raise QueryRefused(
-            f"The rule of {table.name} allows queries written by {', '.join(providers) or 'nobody'}; this "
+            f"The rule of {table.name} allows {what} written by {', '.join(providers) or 'nobody'}; this "
             f"one is written by {author}.",
             rule="custom.allowedAnalysisProviders",
             table=table.name,
             allowed=providers,
         )
+
+
+def listed(rule: Mapping[str, object], member: str) -> list[str]:
+    """The texts under a member of a rule."""
+    found = rule.get(member)
+    return [str(entry) for entry in found] if isinstance(found, list | tuple) else []

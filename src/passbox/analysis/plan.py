@@ -34,6 +34,7 @@ class Table:
                       `v1.custom` of `AnalysisRulePolicy`; None where it has none
     collaboration_rule: the association's rule, the object under the same key of
                       `ConfiguredTableAssociationAnalysisRulePolicy`; None where it has none
+    methods:          what the configured table's analysisMethod lets in: DIRECT_QUERY, DIRECT_JOB
     """
 
     name: str
@@ -42,6 +43,7 @@ class Table:
     rule_type: RuleType | None = None
     rule: Mapping[str, Any] | None = None
     collaboration_rule: Mapping[str, Any] | None = None
+    methods: frozenset[str] = frozenset({"DIRECT_QUERY"})
 
 
 @dataclass(frozen=True)
@@ -112,3 +114,21 @@ class ApprovedPlan:
     def __post_init__(self) -> None:
         if self.key is not _KEY:
             raise TypeError("only passbox.analysis makes an ApprovedPlan")
+
+
+@dataclass(frozen=True)
+class ApprovedJob:
+    """What a script may be handed: of each table that its template references, the rows of one plan.
+
+    tables:   the name by which the script asks for a table → the plan that gives its columns, all of them
+              that may leave; in the template's order
+    detailed: whether everybody whose table it is has agreed to errors that may quote data
+    """
+
+    tables: Mapping[str, ApprovedPlan]
+    detailed: bool
+    key: object = field(repr=False, compare=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.key is not _KEY:
+            raise TypeError("only passbox.analysis makes an ApprovedJob")

@@ -26,6 +26,12 @@ def enforce(tree: exp.Query, facts: Lineage, tables: Mapping[str, Table], purpos
     by_name = {table.name: table for table in tables.values()}
     read = {name: by_name[name] for name in facts.reads}
     for table in read.values():
+        if "DIRECT_QUERY" not in table.methods:
+            raise QueryRefused(
+                f"The table {table.name} is for PySpark jobs only (its analysisMethod is DIRECT_JOB).",
+                rule="analysisMethod",
+                table=table.name,
+            )
         if table.rule_type is None or table.rule is None:
             raise QueryRefused(
                 f"The table {table.name} has no analysis rule, so nothing may query it.",

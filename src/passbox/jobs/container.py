@@ -217,11 +217,11 @@ def disk(directory: Path, wanted: int) -> int:
     return min(wanted, int(shutil.disk_usage(directory).free * _SPARE_SHARE))
 
 
-def failure_file(directory: Path) -> bytes:
+def failure_file(directory: Path, name: str = "failure") -> bytes:
     """The start of the file `failure` that a container left in a directory; empty where it is none."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        descriptor = os.open(directory / "failure", flags)
+        descriptor = os.open(directory / name, flags)
     except OSError:
         return b""
     try:

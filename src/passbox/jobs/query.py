@@ -99,7 +99,7 @@ def run(
     """
     privacy = query.approved.privacy
     exact = None if privacy is None else workspace.directory("exact")
-    with fetched(query.tables, query.approved, results, workspace, tools) as tables:
+    with fetched(query.tables, query.approved.columns, results, workspace, tools) as tables:
         written = tools.engine.run(
             query.approved,
             tables,

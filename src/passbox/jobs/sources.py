@@ -13,7 +13,6 @@ from typing import Any
 
 import structlog
 
-from passbox.analysis import ApprovedPlan
 from passbox.backends import trees
 from passbox.backends.engines.base import TableFiles
 from passbox.errors import JobFailed, PassboxError
@@ -51,12 +50,15 @@ def sources(tx: Transaction, associations: Iterable[Resource]) -> dict[str, Sour
 @contextlib.contextmanager
 def fetched(
     wanted: Mapping[str, Source],
-    approved: ApprovedPlan,
+    columns: Mapping[str, Iterable[str]],
     results: Collection[str],
     workspace: Workspace,
     tools: Tools,
 ) -> Iterator[dict[str, TableFiles]]:
-    """The files of the plan's tables; what was copied is gone afterwards. results: the URIs rows go to."""
+    """The files of the wanted tables, which must have these columns; what was copied is gone afterwards.
+
+    results: the URIs rows go to
+    """
     directory = workspace.directory("tables")
     left = int(shutil.disk_usage(directory).free * DISK_SHARE)
     found: dict[str, TableFiles] = {}
@@ -66,7 +68,7 @@ def fetched(
             into = workspace.directory(f"tables/{number}")
             found[name] = _fetch(name, source, into, left, results, tools)
             left -= _size(into)
-            _check_columns(name, found[name], approved.columns[name])
+            _check_columns(name, found[name], columns[name])
         yield found
     finally:
         trees.remove(directory)

@@ -1,8 +1,9 @@
 """What things cost: cost types, what each is measured in, and the rate card. Integers only, rounded up.
 
-The units are AWS's public ones (us-east-1, 2026): SQL compute per CRPU-hour, by the second with a minimum of
-a minute; custom model training per 1,000 records; inference per million records; synthetic data per SDGU.
-Quantities are in thousandths of a unit (milli-units), money in millionths of a dollar (micro-dollars).
+The units are AWS's public ones (us-east-1, 2026): compute of queries and of PySpark jobs per CRPU-hour, by
+the second with a minimum of a minute and of ten; custom model training per 1,000 records; inference per
+million records; synthetic data per SDGU. Quantities are in thousandths of a unit (milli-units), money in
+millionths of a dollar (micro-dollars).
 """
 
 import math
@@ -24,6 +25,7 @@ MONEY = "usd_micro"  # the unit of money in the book
 MICRO = 1_000_000  # micro-dollars of a dollar
 MILLI = 1_000  # milli-units of a unit
 MINIMUM_QUERY_SECONDS = 60
+MINIMUM_JOB_SECONDS = 600
 _REMEMBERED = 1_000  # prices of a day
 MINIMUM_SDGU = 100  # milli-SDGU
 SDGU_FORMULA = "1 SDGU for 10 million cells of the query's result and 1 for 10 minutes of CPU time"
@@ -161,9 +163,9 @@ def _decimals(value: Decimal) -> int:
     return -exponent if isinstance(exponent, int) else 0
 
 
-def crpu_milliseconds(worker: str, number: int, seconds: float) -> int:
-    """Milli-CRPU-seconds of `number` workers for `seconds` of wall time, a minute at least."""
-    milliseconds = max(MINIMUM_QUERY_SECONDS * MILLI, round(seconds * MILLI))
+def crpu_milliseconds(worker: str, number: int, seconds: float, minimum: int = MINIMUM_QUERY_SECONDS) -> int:
+    """Milli-CRPU-seconds of `number` workers for `seconds` of wall time, `minimum` at least."""
+    milliseconds = max(minimum * MILLI, round(seconds * MILLI))
     return CRPU_PER_WORKER[worker] * number * milliseconds
 
 

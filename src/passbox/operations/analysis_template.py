@@ -1,7 +1,8 @@
-"""Analysis templates: a query with typed parameters that its author may not change once others agree to it.
+"""Analysis templates: a query, or a script, that its author may not change once others agree to it.
 
-Its author keeps it under a membership; every active member of the collaboration reads it in full, because the
-owners of tables allow it by its ARN and must see what they allow.
+Its author keeps it under a membership; every active member of the collaboration reads a query in full,
+because the owners of tables allow it by its ARN and must see what they allow. Of a script (`script_template`)
+they see the hashes; where it lies is its author's to know.
 """
 
 from typing import Any
@@ -11,7 +12,7 @@ from passbox.access import fetch
 from passbox.access.call import Call, invalid
 from passbox.analysis import Text, parameters
 from passbox.errors import ConflictException, QueryRefused, ResourceNotFoundException, ValidationException
-from passbox.operations import quotas, synthetic_data
+from passbox.operations import quotas, script_template, synthetic_data
 from passbox.operations.brought import new
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.tags import check_tags
@@ -60,15 +61,15 @@ def _common(row: Resource) -> Output:
 
 @operation("cleanrooms.CreateAnalysisTemplate")
 def create_analysis_template(call: Call, params: Params) -> Output:
-    """Brings a query into the collaboration; whether it may run is asked each time that it is to."""
+    """Brings a query or a script into the collaboration; whether it may run is asked each time."""
     check_tags(params.get("tags"))
     _check_format(params)
     synthetic_data.check_template(params)
-    read = _read(call, params)
+    made = _script(call, params) if params["format"] == script_template.FORMAT else _query(call, params)
     _check_name(call, params["name"])
     body: dict[str, Any] = {
         **{key: params[key] for key in _STORED if key in params},
-        "schema": {"referencedTables": list(read.tables)},
+        **made,
         "collaborationArn": call.collaboration.arn,
         "membershipArn": call.membership.arn,
     }
@@ -78,15 +79,29 @@ def create_analysis_template(call: Call, params: Params) -> Output:
 
 
 def _check_format(params: Params) -> None:
-    if params["format"] != "SQL":
+    if params["format"] not in ("SQL", script_template.FORMAT):
         raise invalid(
-            "format", f"format {params['format']}: PySpark is not available in this version; use SQL."
+            "format",
+            f"format {params['format']} is not available in this version; use SQL or "
+            f"{script_template.FORMAT}.",
         )
-    if "text" not in params["source"]:
+    if params["format"] == "SQL" and "text" not in params["source"]:
         raise invalid(
             "source.artifacts",
             "source.artifacts are PySpark's; give the query of an SQL template as source.text.",
         )
+
+
+def _query(call: Call, params: Params) -> Output:
+    return {"schema": {"referencedTables": list(_read(call, params).tables)}}
+
+
+def _script(call: Call, params: Params) -> Output:
+    script_template.check(call, params)
+    return {
+        "schema": {"referencedTables": params["schema"]["referencedTables"]},
+        "sourceMetadata": script_template.metadata(call, params["source"]["artifacts"]),
+    }
 
 
 def _read(call: Call, params: Params) -> Text:
@@ -162,7 +177,10 @@ def get_collaboration_analysis_template(call: Call, params: Params) -> Output:
 
 
 def _shared(call: Call, arn: str) -> Output:
-    return record(fetch.of_collaboration(call, KIND, arn))
+    shown = record(fetch.of_collaboration(call, KIND, arn))
+    if "artifacts" in shown["source"]:
+        del shown["source"]
+    return shown
 
 
 @operation("cleanrooms.ListCollaborationAnalysisTemplates")

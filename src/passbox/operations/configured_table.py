@@ -95,12 +95,6 @@ def _describe(call: Call, reference: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _check_methods(method: str, selected: list[str] | None) -> None:
-    if method == "DIRECT_JOB":
-        raise invalid(
-            "analysisMethod",
-            "analysisMethod DIRECT_JOB allows only PySpark jobs, which this version does not run; use "
-            "DIRECT_QUERY.",
-        )
     if selected is not None and (method != "MULTIPLE" or len(set(selected)) < 2):
         raise invalid(
             "selectedAnalysisMethods",

@@ -16,6 +16,7 @@ _SERVICES = {
     "CreateTrainedModel": "cleanroomsml",
     "StartTrainedModelInferenceJob": "cleanroomsml",
     "StartProtectedQuery": "cleanrooms",
+    "StartProtectedJob": "cleanrooms",
 }
 
 

@@ -6,44 +6,24 @@ from passbox import names
 from passbox.access import fetch
 from passbox.access.call import Call, invalid
 from passbox.analysis import Purpose
-from passbox.errors import ValidationException
 from passbox.ledger import payers, prices
-from passbox.operations import privacy_impact, query, quotas
+from passbox.operations import privacy_impact, protected, query, quotas
 from passbox.operations.brought import new
 from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.submission import cancel, submit
 from passbox.state import receivers, resources, statuses
-from passbox.state.receivers import Receiver
 from passbox.state.resources import Resource
 
 KIND = "protected_query"
 STATUSES = statuses.OF[KIND]
-_MILLISECONDS = 1000
-# what the spine says where AWS's list of codes has no word of its own
-_CODES = {"INVALID_RECEIVER": "INVALID_RESOURCE", "DELIVERY_FAILED": "INVALID_RESOURCE"}
-_RETRYABLE = ("TRANSIENT_ERROR", "INTERNAL_ERROR")
 
 
 def record(row: Resource) -> Output:
     """The modelled ProtectedQuery."""
-    output = {**_common(row), **row.body}
-    if row.status not in STATUSES.under_way:
-        output["statistics"] = {
-            "totalDurationInMillis": round((row.updated - row.created) * _MILLISECONDS),
-            "billedResourceUtilization": {
-                "units": row.body["billed"]
-                if row.status == STATUSES.done or "partlyDelivered" in row.body
-                else 0.0
-            },
-        }
+    output = {**protected.common(row), **row.body, **protected.outcome(row)}
     if row.status == STATUSES.done:
         output["result"] = {"output": _output(row)}
-    if row.status == STATUSES.failed:
-        details = row.body["statusDetails"]
-        code = _CODES.get(details["statusCode"], details["statusCode"])
-        retry = {"retryable": code in _RETRYABLE}
-        output["error"] = {"code": code, "message": details["message"], "retry": retry}
     return output
 
 
@@ -51,7 +31,7 @@ def summary(row: Resource) -> Output:
     """The modelled ProtectedQuerySummary."""
     direct = {"receiverAccountIds": row.body["receivers"]}
     return {
-        **_common(row),
+        **protected.common(row),
         "queryComputePayerAccountId": row.body["queryComputePayerAccountId"],
         "receiverConfigurations": [
             {
@@ -59,16 +39,6 @@ def summary(row: Resource) -> Output:
                 "configurationDetails": {"directAnalysisConfigurationDetails": direct},
             }
         ],
-    }
-
-
-def _common(row: Resource) -> Output:
-    return {
-        "id": row.id,
-        "membershipId": row.membership,
-        "membershipArn": row.body["membershipArn"],
-        "createTime": row.created,
-        "status": row.status,
     }
 
 
@@ -105,7 +75,8 @@ def start_protected_query(call: Call, params: Params) -> Output:
     arn = f"{call.membership.arn}/protectedquery/{id}"  # of our own: AWS gives a query none
     row = new(call, KIND, None, body, status=STATUSES.waiting, id=id, arn=arn)
     for one in found:
-        _check_receiver(call, one, row.id)
+        place = f"resultConfiguration.outputConfiguration.{one.field}"
+        protected.check_receiver(call, one, row.id, place)
     purpose = Purpose(runner=call.account, receivers=tuple(accounts))
     plan = query.approved(call, sql, "sqlParameters", purpose)
     tables = query.sources(call, plan)
@@ -177,23 +148,6 @@ def _check_distribution(call: Call, locations: list[Params], place: str) -> None
     twice = sorted({account for account in members if members.count(account) > 1})
     if twice:
         raise invalid(place, f"{place}: {twice[0]} is named twice; name each member once.")
-
-
-def _check_receiver(call: Call, receiver: Receiver, id: str) -> None:
-    place = f"resultConfiguration.outputConfiguration.{receiver.field}"
-    if receiver.problem is not None or receiver.location is None:
-        raise invalid(place, f"{place}: {receiver.problem}")
-    try:
-        call.room.objects.check(receiver.account, receivers.address(receiver.location, id), receiver.role)
-    except ValidationException as error:
-        if receiver.named:
-            raise invalid(place, f"{place}: {error.message}") from error
-        # where somebody else keeps its results is not the runner's to know
-        raise ValidationException(
-            f"{place}: nothing can be delivered to the default location of {receiver.account}; it must "
-            "give its membership another with UpdateMembership.",
-            detail=error.message,
-        ) from error
 
 
 @operation("cleanrooms.GetProtectedQuery")

@@ -1,5 +1,6 @@
 """What the door asks of every query, whether its result feeds a channel or leaves: workers, and the gate."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from passbox.access.call import Call, invalid
@@ -11,17 +12,19 @@ from passbox.operations.registry import Params
 from passbox.operations.submission import Cost
 from passbox.state import questions, schemas
 
-_WORKERS = {"CR.1X": (2, 128), "CR.4X": (2, 32), "CR.8X": (2, 16)}
+_WORKERS = {"CR.1X": (2, 128), "CR.4X": (2, 32), "CR.8X": (2, 16)}  # fewest and most of each type
 
 
-def workers(compute: Params, place: str) -> tuple[str, int]:
+def workers(
+    compute: Params, place: str, allowed: Mapping[str, tuple[int, int]] = _WORKERS
+) -> tuple[str, int]:
     """Type and number of the workers that a ComputeConfiguration asks for; 16 CR.1X where it says nothing.
 
-    place: what refusals call the configuration
+    place: what refusals call the configuration; allowed: type → fewest and most
     """
     worker = compute.get("worker", {})
     type, number = worker.get("type", "CR.1X"), worker.get("number", 16)
-    least, most = _WORKERS[type]
+    least, most = allowed[type]
     if not least <= number <= most:
         raise invalid(
             f"{place}.worker.number", f"{place}.worker.number must be {least} to {most} for {type}."
@@ -60,8 +63,10 @@ def ask(call: Call, sql: Params, place: str, purpose: Purpose) -> ApprovedPlan |
     question = questions.question(call.tx, call.collaboration.id, sql, purpose)
     if question is None:
         missing("analysis_template", sql["analysisTemplateArn"])
+    field = f"{place}.analysisTemplateArn"
+    if question.is_script:
+        raise invalid(field, f"{field}: the analysis template is PySpark's; run it with StartProtectedJob.")
     if question.synthetic and purpose.additional_analysis is None:
-        field = f"{place}.analysisTemplateArn"
         raise invalid(
             field,
             f"{field}: the analysis template makes synthetic data, for ML input channels only; name "

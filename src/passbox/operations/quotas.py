@@ -20,6 +20,7 @@ DEFAULTS = {
     "ml_input_channels": 100,
     "analysis_templates": 100,
     "protected_queries_per_membership": 5,
+    "protected_jobs_per_membership": 5,
     "synthetic_data_jobs_per_account": 2,
     "training_jobs_per_membership": 5,
     "training_jobs_per_account": 10,

@@ -45,7 +45,7 @@ def _reasons(
     if rule is None:
         return _reason("ANALYSIS_RULE_MISSING", "The configured table has no analysis rule.")
     policy, collaboration = schemas.policy(rule), association.collaboration or ""
-    reasons = _custom(tx, collaboration, policy) if rule.name == "CUSTOM" else []
+    reasons = _custom(tx, collaboration, policy, analysis) if rule.name == "CUSTOM" else []
     if policy.get("differentialPrivacy"):
         reasons += _privacy(tx, collaboration, analysis)
     additional = policy.get("additionalAnalyses", "NOT_ALLOWED")
@@ -68,15 +68,15 @@ def _reasons(
     return reasons + destinations(tx, collaboration, schemas.policy(collaboration_rule))
 
 
-def _custom(tx: Transaction, collaboration: str, policy: Policy) -> Reasons:
+def _custom(tx: Transaction, collaboration: str, policy: Policy, analysis: str) -> Reasons:
     """A custom rule must leave something that may run here."""
     code, allowed = "ANALYSIS_TEMPLATES_NOT_CONFIGURED", policy["allowedAnalyses"]
     if not allowed:
         return _reason(code, "The analysis rule allows no analysis template and no other analysis.")
-    if "ANY_QUERY" in allowed:
-        return _providers(tx, collaboration, policy.get("allowedAnalysisProviders") or ())
+    if analysis == "ADDITIONAL_ANALYSIS" and set(allowed) == {"ANY_JOB"}:
+        return _reason(code, "The analysis rule allows jobs only, and what they make may not feed a model.")
     if WILDCARDS & set(allowed):
-        return _reason(code, "The analysis rule allows jobs only; no query may run.")
+        return _providers(tx, collaboration, policy.get("allowedAnalysisProviders") or ())
     if not _any_here(tx, "analysis_template", collaboration, allowed):
         text = "None of the analysis templates that the analysis rule allows is in this collaboration."
         return _reason(code, text)

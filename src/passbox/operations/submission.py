@@ -107,7 +107,7 @@ def _isolation(resource: Resource) -> dict[str, dict[str, str]]:
 
 def end_work(tx: Transaction, membership: Resource) -> None:
     """Asks to cancel everything that runs under a membership, because the membership ends."""
-    for kind in (*WORKING, "protected_query"):
+    for kind in (*WORKING, "protected_query", "protected_job"):
         in_progress = statuses.OF[kind].in_progress
         for row in resources.find(tx, kind, statuses=in_progress, membership=membership.id):
             jobs.request_cancel(tx, row.id)

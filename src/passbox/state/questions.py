@@ -11,6 +11,8 @@ from passbox.state import resources, schemas
 from passbox.state.database import Transaction
 from passbox.state.resources import Resource
 
+MOST_ARTIFACT_BYTES = 1_000_000_000  # of all artifacts of a PySpark template together
+
 
 @dataclass(frozen=True)
 class Question:
@@ -21,6 +23,11 @@ class Question:
     given: Mapping[str, str]
     tables: Mapping[str, Table]
     purpose: Purpose
+
+    @property
+    def is_script(self) -> bool:
+        """Whether the template has a script instead of a text, so that it is for jobs only."""
+        return self.template is not None and "text" not in self.template.body["source"]
 
     @property
     def synthetic(self) -> bool:
@@ -47,7 +54,7 @@ def question(
         template = live(tx, collaboration, sql["analysisTemplateArn"])
         if template is None:
             return None
-        text = template.body["source"]["text"]
+        text = template.body["source"].get("text", "")
         purpose = replace(purpose, template=(template.arn, template.account))
     tables = schemas.tables(tx, collaboration)
     return Question(template, text, sql.get("parameters", {}), tables, purpose)

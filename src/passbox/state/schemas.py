@@ -56,7 +56,15 @@ def table(tx: Transaction, association: Resource) -> Table:
         rule_type=cast(RuleType, rule.name) if rule else None,
         rule=policy(rule) if rule else None,
         collaboration_rule=policy(collaboration_rule) if collaboration_rule else None,
+        methods=methods(configured),
     )
+
+
+def methods(configured: Resource) -> frozenset[str]:
+    """What may be done with a configured table: DIRECT_QUERY, DIRECT_JOB, or what MULTIPLE selects."""
+    method = configured.body["analysisMethod"]
+    both = configured.body.get("selectedAnalysisMethods") or ("DIRECT_QUERY", "DIRECT_JOB")
+    return frozenset(both if method == "MULTIPLE" else (method,))
 
 
 def tables(tx: Transaction, collaboration: str) -> dict[str, Table]:

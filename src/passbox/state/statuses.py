@@ -50,6 +50,9 @@ OF = {
     "protected_query": Statuses(
         "SUBMITTED", "STARTED", "SUCCESS", "FAILED", "CANCELLED", "CANCELLING", "CANCELLING"
     ),
+    "protected_job": Statuses(
+        "SUBMITTED", "STARTED", "SUCCESS", "FAILED", "CANCELLED", "CANCELLING", "CANCELLING"
+    ),
     "delete_ml_input_channel_data": _DELETED,
     "delete_trained_model_output": _DELETED,
 }

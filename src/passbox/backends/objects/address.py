@@ -5,6 +5,7 @@ All errors are ValidationException.
 """
 
 import re
+from collections.abc import Iterable, Iterator
 
 from passbox.errors import ValidationException
 from passbox.names import ACCOUNT
@@ -27,6 +28,23 @@ def place(account: str, uri: str) -> list[str]:
         raise ValidationException(f"{bucket!r} is no name of a bucket.")
     _limit(prefix)
     return [bucket, *prefix]
+
+
+def object_(account: str, uri: str) -> list[str]:
+    """The bucket and the segments of the key of one object."""
+    found = place(account, uri)
+    if len(found) < 2 or uri.endswith("/"):
+        raise ValidationException(f"{uri!r} names no object.")
+    return found
+
+
+def within(pieces: Iterable[bytes], most_bytes: int, uri: str) -> Iterator[bytes]:
+    """The pieces of an object, refused before they are more than they may be."""
+    for piece in pieces:
+        most_bytes -= len(piece)
+        if most_bytes < 0:
+            raise ValidationException(f"{uri!r} is too large.")
+        yield piece
 
 
 def target(place: list[str], key: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The contract of an object store: where members receive what they agreed on.
+"""The contract of an object store: where members receive what they agreed on, and keep scripts.
 
 1. A location is an account and an `s3://bucket/prefix` of that account; it is written to in that account's
    role, where the store knows roles, and in no other.
@@ -8,10 +8,12 @@
    attempts are over where it cannot be reached. What it says is for the owner of the location.
 4. `publish` puts a log or a metrics file where the account reads its own, under a group and a stream;
    again is the same.
-5. No key may leave its prefix: `..`, absolute keys and empty segments are refused.
+5. `read` gives one object of the account, as it is now, in the account's role. It raises ValidationException
+   where there is none, where it cannot be read, and before it has given more than `most_bytes`.
+6. No key may leave its prefix: `..`, absolute keys and empty segments are refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +31,9 @@ class Objects(Protocol):
 
     def deliver(self, account: str, uri: str, role: Role | None, files: Mapping[str, Path], /) -> list[str]:
         """Puts each host file under `uri/key`; returns the full `s3://` addresses, in key order."""
+
+    def read(self, account: str, uri: str, role: Role, most_bytes: int, /) -> Iterator[bytes]:
+        """The object at an `s3://bucket/key`, in pieces."""
 
     def publish(self, account: str, group: str, stream: str, file: Path) -> None:
         """Puts one text file into the account's log group, for example `aws/cleanroomsml/TrainedModels`."""

@@ -22,6 +22,8 @@ from passbox.names import Role
 
 # Where copies are made; no bucket can be named like this.
 _INCOMING = ".incoming"
+_PIECE = 1 << 20
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -59,6 +61,20 @@ class Local:
             ) from None
         return [f"s3://{'/'.join(target)}" for target in targets.values()]
 
+    def read(self, account: str, uri: str, _role: Role, most_bytes: int) -> Iterator[bytes]:
+        """The object at an `s3://bucket/key`, in pieces; links are not followed."""
+        *folders, name = address.object_(account, uri)
+        try:
+            with _there(self._accounts, (account, "buckets", *folders)) as folder:
+                descriptor = os.open(name, _FILE, dir_fd=folder)
+        except OSError as error:
+            raise ValidationException(f"{uri!r} is not there.", detail=str(error)) from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise ValidationException(f"{uri!r} is no file.")
+        with os.fdopen(descriptor, "rb") as file:
+            yield from address.within(iter(lambda: file.read(_PIECE), b""), most_bytes, uri)
+
     def publish(self, account: str, group: str, stream: str, file: Path) -> None:
         """Puts a log or metrics file at accounts/ACCOUNT/logs/GROUP/STREAM."""
         address.check_account(account)
@@ -81,6 +97,20 @@ def _opened(start: int | Path, parts: tuple[str, ...]) -> Iterator[int]:
                 os.fsync(current)
             except FileExistsError:
                 pass
+            below = os.open(part, _DIRECTORY, dir_fd=current)
+            os.close(current)
+            current = below
+        yield current
+    finally:
+        os.close(current)
+
+
+@contextlib.contextmanager
+def _there(start: Path, parts: tuple[str, ...]) -> Iterator[int]:
+    """A descriptor of the folder that `parts` lead to from `start`; none is made, links are refused."""
+    current = os.open(start, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in parts:
             below = os.open(part, _DIRECTORY, dir_fd=current)
             os.close(current)
             current = below

@@ -7,7 +7,7 @@ for them. Must not know jobs, or what the files are.
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +19,7 @@ from passbox.errors import ValidationException
 from passbox.names import Role
 
 PART_BYTES = 64 << 20  # what fits into one is put in one request
+_PIECE = 1 << 20
 MOST_PARTS = 10_000  # S3's own
 
 
@@ -50,6 +51,18 @@ class S3:
         finally:
             client.close()
         return [f"s3://{'/'.join(target)}" for target in targets.values()]
+
+    def read(self, account: str, uri: str, role: Role, most_bytes: int) -> Iterator[bytes]:
+        """The object at an `s3://bucket/key`, in pieces."""
+        bucket, *key = address.object_(account, uri)
+        client = self._clients.client("s3", account, role)
+        try:
+            body = client.get_object(Bucket=bucket, Key="/".join(key))["Body"]
+            yield from address.within(body.iter_chunks(_PIECE), most_bytes, uri)
+        except (*aws.faults(), *aws.broken()) as error:
+            raise aws.refusal(f"{uri!r} cannot be read in the role {role.arn}", error) from error
+        finally:
+            client.close()
 
     def publish(self, account: str, group: str, stream: str, file: Path) -> None:
         """Puts a log or metrics file at accounts/ACCOUNT/logs/GROUP/STREAM."""
