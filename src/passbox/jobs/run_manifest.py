@@ -126,7 +126,7 @@ class _Manifest:
             "collaborationIdentifier": resource.collaboration,
             "job": {
                 "kind": resource.kind.upper(),
-                "identifier": resource.id if resource.kind == "protected_query" else resource.arn,
+                "identifier": resource.id if resource.kind in ("protected_query", "protected_job") else resource.arn,
                 "name": resource.name,
                 "versionIdentifier": body.get("versionIdentifier"),
                 "run": job.id,

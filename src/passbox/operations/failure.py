@@ -71,7 +71,7 @@ FAILURES = {
         "The operator adds the image with `passbox image add`, or the algorithm names one that is there.",
     ),
     "INSUFFICIENT_COMPUTE": Failure(
-        "The query needed more memory, disk or time than it was given.",
+        "The query or the script needed more memory, disk or time than it was given.",
         SUBMITTER,
         "the workers that the request asks for, and the machine that the operator runs",
         "Read fewer rows or columns, or ask the operator for a larger machine.",
@@ -139,10 +139,11 @@ FAILURES = {
         "Ask PreviewQuery, which names the rule, the column and what would be allowed.",
     ),
     "MALFORMED_SCRIPT": Failure(
-        "The script of the PySpark job failed or is not allowed.",
-        SUBMITTER,
+        "The script of the PySpark job failed.",
+        MEMBER,
         "the analysis template of the job and its script",
-        "Mend the script and make a new analysis template.",
+        "Its author mends the script and makes a new analysis template; errorMessageConfiguration DETAILED "
+        "in it, and its ARN in the rule of every table, show the script's own words.",
     ),
     "MAX_ARTIFACT_SIZE_EXCEEDED": Failure(
         "The training left more than the algorithm's owner lets it keep.",

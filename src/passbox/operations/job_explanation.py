@@ -1,6 +1,6 @@
 """Explanations: why a job failed, for whoever asks, as far as they may know it.
 
-| the caller | channel, model, export | inference job | query |
+| the caller | channel, model, export | inference job | query, PySpark job |
 |---|---|---|---|
 | submitted it | everything | everything | everything |
 | is the one whose setting decides it | as every member | that it failed, the code, the setting, what to change | nothing: it does not exist |
@@ -8,8 +8,8 @@
 | is no active member (any more) | nothing, but of its own jobs | the same | the same |
 
 That is what AWS's own operations show: every member reads the status details of channels, models and exports,
-and of inference jobs and queries only whoever submitted them. Here nothing is added but words that are the same
-for every job of that code.
+and of inference jobs, queries and PySpark jobs only whoever submitted them. Here nothing is added but words
+that are the same for every job of that code.
 """  # noqa: E501  a table
 
 from collections.abc import Callable
@@ -22,7 +22,8 @@ from passbox.state import resources, statuses
 from passbox.state.resources import Resource
 
 SHARED = ("ml_input_channel", "trained_model", "trained_model_export_job")
-KINDS = (*SHARED, "trained_model_inference_job", "protected_query")
+PROTECTED = ("protected_query", "protected_job")
+KINDS = (*SHARED, "trained_model_inference_job", *PROTECTED)
 _SILENT = "Why is told to the member that submitted it, and to the one whose setting decides it."
 
 
@@ -31,7 +32,7 @@ def explain_job(call: Call, params: Params) -> Output:
     """Why a job that the caller may see failed; that it did not, where it did not."""
     row = job(call, params)
     output = {
-        "jobIdentifier": row.id if row.kind == "protected_query" else row.arn,
+        "jobIdentifier": row.id if row.kind in PROTECTED else row.arn,
         "kind": row.kind.upper(),
         "name": row.name,
         "status": row.status,
@@ -49,7 +50,7 @@ def job(
 ) -> Resource:
     """The job that jobIdentifier, versionIdentifier and exportName name, if the caller sees it.
 
-    party: who else may see a query than whoever submitted it
+    party: who else may see a query or a PySpark job than whoever submitted it
     """
     identifier = params["jobIdentifier"]
     named = _versions(call, identifier)
@@ -84,7 +85,7 @@ def _sees(call: Call, row: Resource, party: Callable[[Call, Resource], bool]) ->
         return True
     if row.collaboration != call.collaboration.id:
         return False
-    if row.kind == "protected_query" and not party(call, row):
+    if row.kind in PROTECTED and not party(call, row):
         return False
     open_ = call.collaboration.status == "ACTIVE" and call.member.status == "ACTIVE"
     return open_ and row.account in fetch.active_accounts(call)
