@@ -34,6 +34,7 @@ from passbox.state.resources import Resource
 
 KIND = "run_manifest"
 SHARED = ("ml_input_channel", "trained_model", "trained_model_export_job")  # whose details members read
+_BY_ID = ("protected_query", "protected_job")  # to which AWS gives no ARN
 _DIGESTS = ("trainingContainerImageDigest", "inferenceContainerImageDigest")
 
 
@@ -45,7 +46,11 @@ def begun(tx: Transaction, resource: Resource) -> dict[str, Any]:
         "tables": [_table(tx, table) for table in tables if table is not None],
         "template": None
         if template is None
-        else {"analysisTemplateArn": template.arn, "sha256": _hash(template.body["source"])},
+        # of a script the hashes that others know, not where it lies
+        else {
+            "analysisTemplateArn": template.arn,
+            "sha256": _hash(template.body.get("sourceMetadata") or template.body["source"]),
+        },
         "algorithm": _algorithm(tx, resource),
     }
 
@@ -126,7 +131,7 @@ class _Manifest:
             "collaborationIdentifier": resource.collaboration,
             "job": {
                 "kind": resource.kind.upper(),
-                "identifier": resource.id if resource.kind in ("protected_query", "protected_job") else resource.arn,
+                "identifier": resource.id if resource.kind in _BY_ID else resource.arn,
                 "name": resource.name,
                 "versionIdentifier": body.get("versionIdentifier"),
                 "run": job.id,
@@ -209,11 +214,11 @@ def _table(tx: Transaction, association: Resource) -> dict[str, Any]:
 
 
 def _sql(resource: Resource) -> Any:
-    """What was asked: a query's text, or a template's ARN, with parameters."""
+    """What was asked: a query's text, or the ARN of its or a job's template, with parameters."""
     channel = resource.body.get("inputChannel")
     if channel is not None:
         return channel["dataSource"]["protectedQueryInputParameters"]["sqlParameters"]
-    return resource.body.get("sqlParameters")
+    return resource.body.get("sqlParameters") or resource.body.get("jobParameters")
 
 
 def _template(tx: Transaction, resource: Resource) -> Resource | None:

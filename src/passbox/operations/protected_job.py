@@ -27,13 +27,14 @@ def record(row: Resource) -> Output:
     """The modelled ProtectedJob. Where its receiver keeps the results is not the runner's to know."""
     output = {**protected.common(row), **row.body, **protected.outcome(row)}
     if row.status == STATUSES.done:
-        output["result"] = {"output": {"memberList": [{"accountId": row.body["receiver"]}]}}
+        received = [{"accountId": account} for account in row.body["receivers"]]
+        output["result"] = {"output": {"memberList": received}}
     return output
 
 
 def summary(row: Resource) -> Output:
     """The modelled ProtectedJobSummary."""
-    direct = {"receiverAccountIds": [row.body["receiver"]]}
+    direct = {"receiverAccountIds": row.body["receivers"]}
     return {
         **protected.common(row),
         _PAYER: row.body[_PAYER],
@@ -59,7 +60,7 @@ def start_protected_job(call: Call, params: Params) -> Output:
         "jobParameters": asked,
         "resultConfiguration": {"outputConfiguration": configuration},
         "computeConfiguration": {"worker": {"type": type, "number": number}},
-        "receiver": account,
+        "receivers": [account],
     }
     values = _values(template, asked.get("parameters", {}))
     if values:
