@@ -76,7 +76,7 @@ def run(job: Path, seconds: float, detailed: bool, workspace: Workspace, tools: 
     spec = _spec(job, results, report, seconds, tools.machine)
     sandbox = container.start(tools, spec)
     try:
-        ended = container.end(sandbox)
+        [ended], _ = container.end([sandbox])
     finally:
         sandbox.kill()
     failure = _failure(ended, spec.limits)
