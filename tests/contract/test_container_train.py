@@ -102,6 +102,31 @@ def test_the_first_channel_is_the_one_to_train_on_and_its_format_counts(room):
     assert variables["FILE_FORMAT"] == "parquet"
 
 
+def test_metrics_and_usage_while_it_runs(room):
+    room.policies |= {"trainedModels": {"containerMetrics": {"noiseLevel": "NONE"}}}
+    room.program(
+        train="""
+        import time
+        end = time.monotonic() + 1.5
+        print("auc=0.9", flush=True)
+        while time.monotonic() < end:
+            pass
+        print("auc=0.95", flush=True)
+        """
+    )
+    room.algorithm(metricDefinitions=[{"name": "auc", "regex": "auc=([0-9.]+)"}])
+    row = room.training()
+    assert room.run(row).failure is None
+    [first, *_, last] = room.published[f"{row.id}.metrics.jsonl"]
+    assert [json.loads(line) for line in first.splitlines()] == [{"name": "auc", "value": 0.9, "line": 1}]
+    assert [json.loads(line)["value"] for line in last.splitlines()] == [0.9, 0.95]
+    [line] = room.published[f"{row.id}.system.jsonl"][-1].splitlines()
+    told = json.loads(line)
+    assert told["instance"] == 1
+    assert 0 <= told["cpuPercent"] <= 100
+    assert told["memoryMiB"].bit_count() == 1
+
+
 def test_a_finished_training(room):
     room.policies |= {
         "trainedModels": {

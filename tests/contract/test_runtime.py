@@ -125,6 +125,29 @@ def test_wait_gives_none_while_it_runs_and_the_same_exit_ever_after(bench):
     assert sandbox.kill() == sandbox.wait() == sandbox.wait(0) == sandbox.kill(5) == first
 
 
+def test_usage_is_that_of_the_whole_tree(runtime, bench):
+    code = """
+        import os, time
+        held = b"x" * (64 << 20)
+        os.fork()
+        end = time.process_time() + 0.2
+        while time.process_time() < end:
+            pass
+        print("burnt", flush=True)
+        time.sleep(60)
+    """
+    sandbox = bench.start(code)
+    for _ in poll("it did not burn"):
+        if bench.log.exists() and bench.log.read_text().count("burnt") == 2:
+            break
+    used = sandbox.usage()
+    if runtime.check().isolation is Isolation.SEALED:
+        assert used.cpu_seconds >= 0.4
+        assert used.memory_bytes >= 64 << 20
+    sandbox.kill()
+    assert sandbox.usage() is None
+
+
 def test_kill_after_the_end_keeps_how_it_ended(bench):
     sandbox = bench.start("raise SystemExit(5)")
     for _ in poll("it never ended"):

@@ -85,6 +85,7 @@ class Room:
         )
         self.policies: dict[str, Any] = {}
         self.progress: list[str] = []
+        self.published: dict[str, list[bytes]] = {}  # stream → what it held, each time it was published
         self._number = 0
         self._configured = False
         for account in (OWNER, RUNNER, RECEIVER):
@@ -102,6 +103,9 @@ class Room:
 
     def close(self) -> None:
         self.database.close()
+
+    def _publish(self, _group: str, stream: str, file: Path) -> None:
+        self.published.setdefault(stream, []).append(file.read_bytes())
 
     def add(self, kind: str, id: str, **values: Any) -> Resource:
         """Stores a resource; keywords that are no columns go into its body."""
@@ -248,7 +252,9 @@ class Room:
         with self.database.read() as tx:
             plan = kind.plan(tx, row, self.tools)
         self._number += 1
-        workspace = Workspace(self.tools.scratch / f"{row.id}.{self._number}", self.progress.append)
+        workspace = Workspace(
+            self.tools.scratch / f"{row.id}.{self._number}", self.progress.append, self._publish
+        )
         workspace.path.mkdir(parents=True)
         result: Result = kind.run(replace(plan, **changes) if changes else plan, workspace, self.tools)
         return result

@@ -63,15 +63,23 @@ def _to_members(tx: Transaction, resource: Resource, result: Result) -> Result:
     return result
 
 
+def _members(tx: Transaction, collaboration: str) -> list[str]:
+    rows = resources.find(tx, "member", statuses=["ACTIVE"], collaboration=collaboration)
+    return [row.account for row in rows]
+
+
+def configured(tx: Transaction, collaboration: str) -> list[str]:
+    """The active members of a collaboration that have an ML configuration."""
+    able = {row.account for row in resources.find(tx, "ml_configuration", collaboration=collaboration)}
+    return [account for account in _members(tx, collaboration) if account in able]
+
+
 def _words(
     tx: Transaction, resource: Resource, output: Output, workspace: Workspace
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """account → what became of its logs and metrics, and the files to publish."""
     collaboration = resource.collaboration or ""
-    members = [
-        row.account for row in resources.find(tx, "member", statuses=["ACTIVE"], collaboration=collaboration)
-    ]
-    configured = {row.account for row in resources.find(tx, "ml_configuration", collaboration=collaboration)}
+    members, able = _members(tx, collaboration), configured(tx, collaboration)
     log = output.log.read_bytes() if output.log.exists() else b""
     words = workspace.directory("published")
     published: dict[str, Any] = {account: {} for account in members}
@@ -86,11 +94,11 @@ def _words(
             {"account": account, "group": f"{GROUP}/{output.group}", "stream": stream, "path": relative}
         )
 
-    for account, given in logs.release(log, output.policies, members, configured).items():
+    for account, given in logs.release(log, output.policies, members, able).items():
         published[account]["logs"] = given.outcome.stored()
         if given.text:
             publish(account, "log", given.text.encode())
-    released = metrics.release(log, output.metrics, output.noise, members, configured, _noisy)
+    released = metrics.release(log, output.metrics, output.noise, members, able, _noisy)
     for account, measured in released.items():
         published[account]["metrics"] = measured.outcome.stored()
         if measured.metrics:

@@ -53,12 +53,17 @@ class Tools:
         return self.vault / resource.kind / resource.id
 
 
+# Gives every member with an ML configuration a file: log group, stream, and the file itself.
+Publish = Callable[[str, str, Path], None]
+
+
 @dataclass(frozen=True)
 class Workspace:
-    """A job's own empty directory, and where it says how far it is."""
+    """A job's own empty directory, where it says how far it is, and how it publishes while it runs."""
 
     path: Path
     progress: Callable[[str], None]
+    publish: Publish = lambda _group, _stream, _file: None
 
     def directory(self, name: str) -> Path:
         """A new empty directory of the workspace."""

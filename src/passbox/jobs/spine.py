@@ -28,7 +28,7 @@ from passbox import names
 from passbox.backends import trees
 from passbox.errors import JobFailed, PassboxError
 from passbox.jobs import run_manifest, standing
-from passbox.jobs.disclose import disclose
+from passbox.jobs.disclose import GROUP, configured, disclose
 from passbox.jobs.kind import Kind, NotYet, Result, Tools, Workspace
 from passbox.ledger import book, budgets
 from passbox.names import Role
@@ -121,7 +121,11 @@ def _staging(tools: Tools, job: str) -> Path:
 def _work(database: Database, tools: Tools, kind: Kind, job: Job, checkpoint: Checkpoint) -> Job:
     """approve, run and disclose: ends with everything durable in the staging area and the outcome stored."""
     clear(tools, job)
-    workspace = Workspace(tools.scratch / f"{job.id}.{job.attempt}", lambda line: _note(database, job, line))
+    workspace = Workspace(
+        tools.scratch / f"{job.id}.{job.attempt}",
+        lambda line: _note(database, job, line),
+        lambda group, stream, file: _publish(database, tools, job, group, stream, file),
+    )
     workspace.path.mkdir(parents=True)
     if job.kind.startswith("delete_"):
         _close(database, job)
@@ -271,6 +275,14 @@ def _expire(tx: Transaction, channel: Resource) -> None:
             lease=lease,
         ),
     )
+
+
+def _publish(database: Database, tools: Tools, job: Job, group: str, stream: str, file: Path) -> None:
+    """Gives a file to every active member with an ML configuration, while the job runs."""
+    with database.read() as tx:
+        members = configured(tx, job.collaboration)
+    for account in members:
+        tools.objects.publish(account, f"{GROUP}/{group}", stream, file)
 
 
 def _note(database: Database, job: Job, line: str) -> None:

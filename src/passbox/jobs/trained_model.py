@@ -18,7 +18,7 @@ from passbox.backends.runtimes.base import Cause, Exit, Mount, SandboxSpec
 from passbox.backends.runtimes.base import Output as Writable
 from passbox.disclosure import messages, sizes
 from passbox.errors import JobFailed
-from passbox.jobs import channels, container, standing
+from passbox.jobs import channels, container, live, standing
 from passbox.jobs.channels import MODEL_TYPE, REPLICATED, Input
 from passbox.jobs.container import Container
 from passbox.jobs.instances import instance
@@ -125,6 +125,7 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
     left = [_Left(workspace, index) for index in range(plan.instances)]
     writable = container.writable(plan.container.instance.memory_bytes, plan.volume_bytes)
     log = workspace.path / "log"
+    output = Output("TrainedModels", plan.id, log, plan.policies, plan.metrics, plan.noise)
     try:
         with contextlib.ExitStack() as stack:
             workspace.progress("starting the container")
@@ -137,7 +138,9 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
                 sandboxes.append(container.start(tools, spec))
                 stack.callback(sandboxes[-1].kill)
             workspace.progress("training")
-            exits, counts = container.end(sandboxes)
+            logs, usages = [one.log for one in left], [one.usage for one in sandboxes]
+            with live.watched(output, logs, usages, plan.container.instance.cpus, workspace):
+                exits, counts = container.end(sandboxes)
         ended = exits[counts]
         _join_logs(log, [one.log for one in left])
         if ended.cause is Cause.KILLED:
@@ -159,7 +162,7 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
         },
         measured={prices.MODEL_TRAINING: plan.records * prices.MILLI},
         kept=workspace.path / "kept" if failure is None else None,
-        output=Output("TrainedModels", plan.id, log, plan.policies, plan.metrics, plan.noise),
+        output=output,
         failure=failure,
     )
 

@@ -8,7 +8,7 @@ part-00000.csv.out.
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from passbox.backends.runtimes import artifacts
 from passbox.backends.runtimes.base import Mount, Sandbox
 from passbox.disclosure import sizes
 from passbox.errors import JobFailed
-from passbox.jobs import container, standing
+from passbox.jobs import container, live, standing
 from passbox.jobs.batches import Header
 from passbox.jobs.container import Container
 from passbox.jobs.instances import instance
@@ -105,13 +105,17 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
     logs = [workspace.path / f"log.{number}" for number in range(min(plan.instances, max(1, len(files))))]
     sandboxes: list[Sandbox] = []
     failure: tuple[str, str] | None = None
+    output = Output("TrainedModelInferenceJobs", plan.id, workspace.path / "log", plan.policies)
     try:
         workspace.progress("starting the container" if len(logs) == 1 else f"starting {len(logs)} containers")
         for log in logs:
             mounts = (Mount(model, container.MODEL),)
             spec = plan.container.spec(plan.arguments, _variables(plan), mounts=mounts, log=log)
             sandboxes.append(container.start(tools, spec))
-        transform.run(files, results, [Server(sandbox, plan.patience) for sandbox in sandboxes])
+        servers = [Server(sandbox, plan.patience) for sandbox in sandboxes]
+        usages = [sandbox.usage for sandbox in sandboxes]
+        with live.watched(output, logs, usages, plan.container.instance.cpus, workspace):
+            transform.run(files, results, servers)
     except JobFailed as refused:
         failure = refused.code, refused.message
     except AnswerTooLarge:
@@ -133,7 +137,7 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
         },
         measured={prices.MODEL_INFERENCE: transform.records * prices.MILLI},
         deliveries=(Delivery(*plan.receiver, {path.name: path for path in transform.written}),),
-        output=Output("TrainedModelInferenceJobs", plan.id, _joined(logs, workspace), plan.policies),
+        output=replace(output, log=_joined(logs, workspace)),
         failure=failure,
     )
 

@@ -21,6 +21,8 @@
 12. Sandboxes of one Network reach each other by the names of its hosts, and nothing else of it or of the
     machine. A runtime that has no such network raises Misconfigured when asked for one.
 13. Several threads may use one runtime and one sandbox. A sandbox that nobody holds any more is ended.
+14. `usage` tells CPU and memory of the whole tree where the runtime's check says SEALED; elsewhere it may be
+    None. It is None once the sandbox has ended.
 """
 
 import enum
@@ -168,6 +170,14 @@ class Report:
     missing: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What a process tree has used so far: CPU seconds of all its processes, bytes of memory now."""
+
+    cpu_seconds: float
+    memory_bytes: int
+
+
 class Sandbox(Protocol):
     """A started process tree."""
 
@@ -180,6 +190,9 @@ class Sandbox(Protocol):
 
     def kill(self, grace: float = 0.0) -> Exit:
         """SIGTERM to all, `grace` seconds, then SIGKILL to all."""
+
+    def usage(self) -> Usage | None:
+        """What it uses now; None where that is not measured here, or once it has ended. At once."""
 
 
 class Runtime(Protocol):

@@ -134,6 +134,10 @@ class Group:
         """The most memory in use at once, page cache and tmpfs included."""
         return self._first_number(("memory", "memory.max_usage_in_bytes", ""), ("v2", "memory.peak", ""))
 
+    def memory_bytes(self) -> int | None:
+        """The memory in use now, page cache and tmpfs included."""
+        return self._first_number(("memory", "memory.usage_in_bytes", ""), ("v2", "memory.current", ""))
+
     def cpu_seconds(self) -> float | None:
         """CPU time of every process that ever lived here."""
         nanoseconds = self._first_number(("cpuacct", "cpuacct.usage", ""))

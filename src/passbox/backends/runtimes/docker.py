@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from passbox.backends.runtimes import gate, layout, linux, seccomp, seccomp_profile, selftest
-from passbox.backends.runtimes.base import Isolation, Network, Report, SandboxSpec
-from passbox.backends.runtimes.cgroup import Group
+from passbox.backends.runtimes.base import Isolation, Network, Report, SandboxSpec, Usage
+from passbox.backends.runtimes.cgroup import Group, of_process
 from passbox.backends.runtimes.handle import ShepherdedSandbox
 from passbox.errors import Misconfigured
 
@@ -273,6 +273,7 @@ class EngineSandbox(ShepherdedSandbox):
         self._stage = stage
         self._engine: Any = None
         self._id = ""
+        self._counted = Group({})
 
     def await_staged(self) -> None:
         """Returns once everything to bind is there; Misconfigured if it cannot be."""
@@ -283,7 +284,13 @@ class EngineSandbox(ShepherdedSandbox):
         self._engine, self._id = engine, id
         engine.start(id)
         process = engine.inspect_container(id)["State"]["Pid"]
+        self._counted = of_process(process)
         self._control.send(json.dumps({"process": process}).encode())
+
+    def usage(self) -> Usage | None:
+        """What the engine's own control groups count (base.Sandbox)."""
+        cpu, memory = self._counted.cpu_seconds(), self._counted.memory_bytes()
+        return None if cpu is None or memory is None or self._exit is not None else Usage(cpu, memory)
 
     def remove(self) -> None:
         """Ends and removes the container, where its steward did not; never an error."""

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 
-from passbox.backends.runtimes.base import Cause, Exit, Unsealed
+from passbox.backends.runtimes.base import Cause, Exit, Unsealed, Usage
 from passbox.backends.runtimes.cgroup import Group
 from passbox.backends.runtimes.handover import receive_connection
 from passbox.errors import Misconfigured
@@ -98,6 +98,11 @@ class ShepherdedSandbox:
         if ended is None:  # not without a timeout
             raise AssertionError
         return ended
+
+    def usage(self) -> Usage | None:
+        """What it uses now, where control groups count it (base.Sandbox)."""
+        cpu, memory = self._group.cpu_seconds(), self._group.memory_bytes()
+        return None if cpu is None or memory is None or self._exit is not None else Usage(cpu, memory)
 
     def _finish(self, data: bytes) -> None:
         report = json.loads(data).get("exit") if data else None

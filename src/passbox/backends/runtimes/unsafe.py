@@ -26,7 +26,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from passbox.backends.runtimes.base import Cause, Exit, Isolation, Network, Report, SandboxSpec
+from passbox.backends.runtimes.base import Cause, Exit, Isolation, Network, Report, SandboxSpec, Usage
 from passbox.errors import Misconfigured
 
 _NOTE = b"\n[passbox: the log is longer than its limit and was cut here]\n"
@@ -207,6 +207,10 @@ class UnsafeProcess:
         """The Exit, or None after `timeout` seconds."""
         self._done.wait(timeout)
         return self._exit
+
+    def usage(self) -> Usage | None:
+        """Not measured without a sandbox."""
+        return None
 
     def kill(self, grace: float = 0.0) -> Exit:
         """SIGTERM to all, `grace` seconds, then SIGKILL to all."""
