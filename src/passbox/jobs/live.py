@@ -20,6 +20,7 @@ from typing import Any
 
 import orjson
 
+from passbox.backends import trees
 from passbox.backends.runtimes.base import Usage
 from passbox.disclosure import metrics
 from passbox.disclosure.metrics import Metric
@@ -63,6 +64,7 @@ def watched(
         over.set()
         thread.join()
         watch.look(last=True)
+        trees.remove(watch.folder)
 
 
 class _Watch:
@@ -79,7 +81,7 @@ class _Watch:
     ) -> None:
         self._output = output
         self._publish = workspace.publish
-        self._folder = workspace.directory("live")
+        self.folder = workspace.directory("live")
         exact = output.noise == "NONE" and bool(output.metrics)
         self._tails = [_Tail(log, output.metrics) for log in logs] if exact else []
         self._instances = [_Instance(usage, cpus) for usage in usages]
@@ -115,7 +117,7 @@ class _Watch:
             self._put("system.jsonl", self._lines)
 
     def _put(self, name: str, lines: Sequence[Mapping[str, Any]]) -> None:
-        path = self._folder / name
+        path = self.folder / name
         path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
         self._publish(self._output.group, f"{self._output.stream}.{name}", path)
 
