@@ -50,7 +50,8 @@ def labels(
     values.
     """
     sensitivity = meter.budget.sensitivity
-    variance = Fraction(sensitivity**2) / (2 * rho)
+    each = rho * 7 / 8
+    variance = Fraction(sensitivity**2) / (2 * each)
     delta = meter.budget.delta * DISCOVERY / columns
     chosen = noise_table(variance)
     low, high = 0, chosen.bound + 1
@@ -64,7 +65,7 @@ def labels(
     threshold = low + sensitivity
     counts = pc.value_counts(column.drop_null())
     found = counts.field("values")
-    noisy, _ = meter.release(DOMAINS, counts.field("counts"), rho)
+    noisy, _ = meter.release(DOMAINS, counts.field("counts"), each)
     kept = noisy >= threshold
     if not kept.any() or noisy[kept].sum() < 0.02 * rows:
         raise JobFailed(
@@ -76,7 +77,10 @@ def labels(
     order = np.argsort(-noisy[kept], kind="stable")
     values = found.filter(pa.array(kept)).take(pa.array(order))
     text = pa.types.is_string(found.type) or pa.types.is_large_string(found.type)
-    rest = spec.rest if text and not kept.all() else None
+    # that there are rare values at all could be told by one row, so it is measured too
+    rare = np.asarray(counts.field("counts"))[~kept].sum()
+    told, deviation = meter.release(DOMAINS, np.array([rare]), rho - each)
+    rest = spec.rest if text and told[0] > 3 * deviation else None
     if rest is not None and rest in values.to_pylist():
         values = values.filter(pc.not_equal(values, rest))
     return Labels(values, rest)
