@@ -27,6 +27,7 @@ from passbox.backends.objects.local import Local
 from passbox.backends.runtimes.base import Isolation
 from passbox.errors import JobFailed
 from passbox.jobs import delete_ml_input_channel_data, delete_trained_model_output, spine, standing
+from passbox.jobs import protected_job as real_job
 from passbox.jobs import protected_query as real_query
 from passbox.jobs import trained_model_export_job as real_export
 from passbox.jobs.kind import Delivery, Machine, NotYet, Result, Tools, Workspace
@@ -119,6 +120,7 @@ KINDS: dict[str, Any] = {
     ),
     "trained_model_export_job": real_export,
     "protected_query": real_query,
+    "protected_job": real_job,
     "delete_ml_input_channel_data": delete_ml_input_channel_data,
     "delete_trained_model_output": delete_trained_model_output,
 }

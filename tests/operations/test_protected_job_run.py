@@ -3,7 +3,9 @@
 Scripts report what they could reach as rows of a result, which the partner, who wrote them, receives.
 """
 
+import hashlib
 import io
+import json
 import tarfile
 import textwrap
 import time
@@ -96,7 +98,7 @@ def seen(studio: Studio, body: str, *tables: str) -> list[str]:
     return [str(row["seen"]) for row in rows(studio, job)]
 
 
-def test_two_parties_tables_and_two_results(studio: Studio) -> None:
+def test_two_parties_tables_and_two_results(service: Service, studio: Studio) -> None:
     before = len(studio.entries())
     least = {"name": "least", "type": "STRING", "defaultValue": "1000"}
     template = studio.script(JOIN, "People", "purchases", analysisParameters=[least])
@@ -122,6 +124,15 @@ def test_two_parties_tables_and_two_results(studio: Studio) -> None:
     ] == "jobCompute"
     assert done["result"] == {"output": {"memberList": [{"accountId": studio.accounts["partner"]}]}}
     assert "partner-own" not in str(done)
+    manifest = service.room.passbox(studio.accounts["partner"]).get_run_manifest(
+        **studio.own("partner"), jobIdentifier=job["id"]
+    )
+    said = json.loads(manifest["document"])["job"]
+    assert (said["kind"], said["identifier"]) == ("PROTECTED_JOB", job["id"])
+    opened = [json.loads(one["value"]) for one in manifest["openings"]]
+    files = {file["key"]: file["sha256"] for one in opened if isinstance(one, list) for file in one}
+    for name, path in studio.results(job["id"]).items():
+        assert files[name] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_script_sees_the_columns_that_may_leave_and_no_file_of_a_member(studio: Studio) -> None:
@@ -311,6 +322,15 @@ def test_a_running_script_is_called_off_within_two_seconds(studio: Studio) -> No
     assert list(studio.room.settings.scratch.iterdir()) == []
     reserved = [line["reserved"] for line in ledger(studio.room.settings.home)["lines"]]
     assert set(reserved) == {0}
+
+
+def test_a_job_ends_with_its_collaboration(service: Service) -> None:
+    studio = Studio(service.room)
+    job, mark = slowly(studio, 600)
+    studio.client("owner").delete_collaboration(collaborationIdentifier=studio.id)
+    ended(studio, job, "CANCELLED")
+    assert processes_with(mark) == []
+    assert studio.results(job["id"]) == {}
 
 
 def test_the_worker_is_killed_in_the_middle_of_a_script(service: Service, studio: Studio) -> None:

@@ -38,7 +38,13 @@ from passbox.state.jobs import Job
 from passbox.state.resources import Resource
 
 ATTEMPTS = 3
-_SEALED = ("ml_input_channel", "protected_query", "trained_model", "trained_model_inference_job")
+_SEALED = (
+    "ml_input_channel",
+    "protected_query",
+    "protected_job",
+    "trained_model",
+    "trained_model_inference_job",
+)
 _log = logging.getLogger(__name__)
 Checkpoint = Callable[[str], None]
 
