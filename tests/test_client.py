@@ -274,3 +274,17 @@ def test_explain_says_why(shop: Shop) -> None:
     assert "did not fail" in shop.run("explain", shop.visits, party="runner", group="job")
     assert "was not found" in shop.fails("explain", model, group="job")
     assert "--membership" in shop.fails("explain", "not-an-arn", group="job", status=2)
+
+
+def test_a_manifest_is_fetched_and_verified(shop: Shop, tmp_path: Path) -> None:
+    key, file = tmp_path / "room.pub", tmp_path / "manifest.json"
+    home = ("--home", str(shop.room.settings.home))
+    key.write_text(shop.run("key", *home, group="room"))
+    shop.run("manifest", shop.visits, "--out", str(file), party="runner", group="job")
+    told = shop.run(str(file), "--key", str(key), group="verify")
+    assert "Signed with the key of the room" in told
+    assert shop.json("manifest", shop.visits, party="runner", group="job") == json.loads(file.read_text())
+    whole = json.loads(file.read_text())
+    whole["manifest"]["submitterAccountId"] = shop.account("vendor")
+    file.write_text(json.dumps(whole))
+    assert "was changed" in shop.fails(str(file), "--key", str(key), group="verify")

@@ -162,10 +162,16 @@ class Joined(Workshop):
         return [entry["kind"] for entry in self.transfers() if entry["job"] == job]
 
     def files(self, party: str, below: str = "") -> dict[str, Path]:
-        """Everything that was delivered to a party: path below its folder → file."""
+        """Everything that was delivered to a party: path below its folder → file.
+
+        Without the CPU and memory of running jobs, which a short one need not have.
+        """
         folder = self.room.settings.accounts / self.account(party)
         found = [path for place in ("buckets", "logs") for path in (folder / place).rglob("*")]
-        return {str(path.relative_to(folder)): path for path in found if path.is_file()}
+        usage = ".system.jsonl"
+        return {
+            str(path.relative_to(folder)): path for path in found if path.is_file() and usage not in path.name
+        }
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 from click.testing import CliRunner
 
+from lib.queries import Desk
 from lib.room import Room, pays, running
 from lib.workshop import QUERY, RECORDS, Workshop, work
 from passbox import manifest
@@ -194,6 +195,31 @@ def test_a_seal_of_the_same_query_is_another(room: Room) -> None:
     shop = Shop(room)
     seals = {shop.manifest(shop.active_channel(name)).document["query"] for name in ("one", "two")}
     assert len(seals) == 2
+
+
+def test_a_query_is_for_its_parties(room: Room) -> None:
+    desk = Desk(room)
+    bystander = "partner"
+    query = desk.start()["id"]
+    work(room)
+    seen = {}
+    for party in ("runner", "owner"):
+        client = room.passbox(desk.accounts[party])
+        answer = client.get_run_manifest(**desk.own(party), jobIdentifier=query)
+        openings = [{**one, "value": json.loads(one["value"])} for one in answer["openings"]]
+        seen[party] = manifest.check(json.loads(answer["document"]), answer["signature"], openings)
+    document = seen["runner"].document
+    assert document == seen["owner"].document
+    assert (document["job"]["kind"], document["job"]["identifier"]) == ("PROTECTED_QUERY", query)
+    assert "queryString" in opened(seen["runner"], document["query"])
+    assert opened(seen["owner"], document["query"]) == "shut"
+    assert opened(seen["owner"], document["tables"][0])["name"] == "visits"
+    [output] = document["outputs"]
+    assert opened(seen["runner"], output["files"])[0]["bytes"] > 0
+    assert opened(seen["owner"], output["files"]) == "shut"
+    client = room.passbox(desk.accounts[bystander])
+    with pytest.raises(ClientError, match=f"The job {query} was not found"):
+        client.get_run_manifest(**desk.own(bystander), jobIdentifier=query)
 
 
 def test_it_is_verified_offline(shop: Shop, jobs: dict[str, str], tmp_path: Path) -> None:
