@@ -19,10 +19,9 @@ from sqlglot.tokenizer_core import Token, TokenType
 from passbox.errors import QueryRefused
 
 MAX_CHARACTERS = 500_000
-# The same in what the gate wrote itself: three around each operator on whole numbers. The engine's parser
-# takes more than twice as long for each further one: 1 s for 12 of them, 7 s for 14. Ours recurses in Python,
-# which costs no C stack, so the room that this needs is only a number.
-MAX_OPEN_WRITTEN = 36
+# The same in what the gate wrote itself: three around each operator on whole numbers, of which 40 may follow one
+# another. Ours recurses in Python, which costs no C stack, so the room that this needs is only a number.
+MAX_OPEN_WRITTEN = 120
 sys.setrecursionlimit(max(sys.getrecursionlimit(), 60 * MAX_OPEN_WRITTEN))
 MAX_OPEN = 24  # brackets and CASEs open at once; sqlglot's parser recurses about 20 frames for each
 MAX_TOKENS = 20_000  # what bounds the time: every later step is linear in the tokens
