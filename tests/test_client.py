@@ -243,6 +243,22 @@ def test_a_query_is_previewed(shop: Shop, tmp_path: Path) -> None:
         assert words in told
     assert shop.json("preview", "--parameter", "least=1", *own, **runner)["allowed"]
     assert "NAME=VALUE" in shop.run("preview", "--parameter", "least", *own, status=2, **runner)
+    assert "either FILE.sql" in shop.run("preview", *own, "--template", "arn", status=2, **runner)
+
+
+def test_a_template_is_previewed_with_its_parameters(shop: Shop) -> None:
+    made = shop.cleanrooms("runner").create_analysis_template(
+        **shop.own("runner"),
+        name="many",
+        format="SQL",
+        source={"text": "SELECT id FROM visits WHERE id > :least"},
+        analysisParameters=[{"name": "least", "type": "INTEGER"}],
+    )["analysisTemplate"]["arn"]
+    own = ["--membership", shop.memberships["runner"], "--model", shop.association, "--template", made]
+    runner = {"party": "runner", "group": "query"}
+    assert "nothing was run" in shop.run("preview", "--parameter", "least=1", *own, **runner)
+    told = shop.run("preview", "--parameter", "least=one", *own, status=1, **runner)
+    assert "least" in told
 
 
 def test_a_refused_preview_points_at_the_text(shop: Shop, tmp_path: Path) -> None:

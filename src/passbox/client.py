@@ -430,8 +430,9 @@ def _parameters(_context: click.Context, _option: click.Parameter, values: tuple
 
 
 @query.command("preview")
-@click.argument("file", type=click.File(), metavar="FILE.sql")
+@click.argument("file", type=click.File(), metavar="FILE.sql", required=False)
 @_membership
+@click.option("--template", metavar="ARN", help="The analysis template that is asked instead of a FILE.")
 @click.option("--receiver", multiple=True, metavar="ACCOUNT", help="Who would receive a direct result.")
 @click.option("--model", metavar="ARN", help="The algorithm association, of a result that feeds a model.")
 @click.option(
@@ -440,18 +441,23 @@ def _parameters(_context: click.Context, _option: click.Parameter, values: tuple
 @_client
 def preview(
     client: Any,
-    file: TextIO,
+    file: TextIO | None,
     membership: str,
+    template: str | None,
     receiver: tuple[str, ...],
     model: str | None,
     parameter: dict[str, str],
     as_json: bool,
 ) -> None:
-    """Say whether the query in FILE.sql may run and what it would do; run nothing."""
-    try:
-        sql: dict[str, Any] = {"queryString": file.read()}
-    except UnicodeDecodeError as error:
-        raise Misconfigured(f"{file.name} is not UTF-8 text: {error}.") from None
+    """Say whether the query in FILE.sql, or a template, may run and what it would do; run nothing."""
+    if (file is None) == (template is None):
+        raise click.UsageError("Give either FILE.sql or --template ARN.")
+    sql: dict[str, Any] = {"analysisTemplateArn": template}
+    if file is not None:
+        try:
+            sql = {"queryString": file.read()}
+        except UnicodeDecodeError as error:
+            raise Misconfigured(f"{file.name} is not UTF-8 text: {error}.") from None
     asked: dict[str, Any] = {"receiverAccountIds": [*receiver]} if receiver else {}
     if parameter:
         sql["parameters"] = parameter
@@ -463,14 +469,16 @@ def preview(
     elif found["allowed"]:
         _show_plan(found["plan"])
     else:
-        _show_refusal(found["refusal"], sql["queryString"])
+        _show_refusal(found["refusal"], sql.get("queryString"))
     if not found["allowed"]:
         raise SystemExit(1)
 
 
-def _show_refusal(refusal: dict[str, Any], text: str) -> None:
+def _show_refusal(refusal: dict[str, Any], text: str | None) -> None:
     click.echo(f"Refused by {refusal['rule']}: {refusal['message']}")
-    if "line" in refusal:
+    if "line" in refusal and text is None:
+        click.echo(f"  line {refusal['line']}, column {refusal['column']} of the template")
+    elif "line" in refusal and text is not None:
         line, column = refusal["line"], refusal["column"]
         written = text.splitlines()[line - 1] if line <= len(text.splitlines()) else ""
         click.echo(f"  line {line}: {written}\n{' ' * (len(f'  line {line}: ') + column - 1)}^")
@@ -504,4 +512,8 @@ def _show_plan(plan: dict[str, Any]) -> None:
         for cost in plan["costs"]
     ]
     show(costs, ["payer", "amount", "basis"], empty="Nobody could pay for it.")
+    if "privacyCost" in plan:
+        cost = plan["privacyCost"]
+        spent, left = (cost[name] / 1_000_000 for name in ("epsilonMicro", "remainingEpsilonMicro"))
+        click.echo(f"It takes epsilon {spent:g} of the {left:g} that are left of the privacy budget.")
     click.echo("The query may run; nothing was run.")

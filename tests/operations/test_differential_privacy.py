@@ -107,6 +107,31 @@ def test_without_a_policy_nothing_runs(room: Room) -> None:
     assert [kind for kind, _ in desk.spent()] == ["reserve"]
 
 
+def test_a_preview_shows_what_would_be_spent_and_says_when_it_is_not_there(room: Room) -> None:
+    desk = Private(room)
+    desk.protected()
+    client = room.passbox(desk.accounts["runner"])
+
+    def preview(text: str) -> Any:
+        return client.preview_query(**desk.own(), sqlParameters={"queryString": text})
+
+    assert preview(COUNT)["refusal"]["rule"] == "differentialPrivacy.policy"
+    desk.policy(total=1, users=10)
+    answer = preview(COUNT)
+    assert answer["plan"]["privacyCost"] == {
+        "epsilonMicro": epsilon.of_measure(10),
+        "remainingEpsilonMicro": epsilon.MICRO,
+    }
+    assert desk.spent() == []
+    three = "SELECT count(*) AS a, count(page) AS b, count(spent) AS c FROM visitors"
+    for text in (three, three, COUNT):
+        desk.start(text)
+    answer = preview(COUNT)
+    assert not answer["allowed"]
+    assert answer["refusal"]["rule"] == "differentialPrivacy.budget"
+    assert "epsilon 0.141422" in answer["refusal"]["message"]
+
+
 def test_a_policy_is_one_for_the_collaboration_and_its_spending_stays(room: Room) -> None:
     desk = Private(room)
     with pytest.raises(ClientError, match=r"ValidationException.*under differential privacy"):

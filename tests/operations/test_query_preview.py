@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from lib.queries import Desk
 from lib.room import Room, pays, refused, running
 from lib.workshop import QUERY, Workshop
 
@@ -132,6 +133,42 @@ def test_it_says_how_often_a_table_can_still_be_used(room: Room) -> None:
     for _ in range(2):
         [found] = shop.preview(QUERY)["plan"]["tables"]
         assert found["remainingUses"] == 3
+
+
+def test_a_table_that_is_used_up_is_a_refusal(room: Room) -> None:
+    desk = Desk(room)
+    place = f"membership/{desk.memberships['owner']}/configuredtableassociation"
+    table = desk.bring("spent", "id,x\n1,2\n", "CUSTOM", desk.any_query())
+    desk.client("owner").create_privacy_budget_template(
+        **desk.own("owner"),
+        privacyBudgetType="ACCESS_BUDGET",
+        parameters={
+            "accessBudget": {
+                "resourceArn": f"arn:aws:cleanrooms:us-east-1:{desk.accounts['owner']}:{place}/{table}",
+                "budgetParameters": [{"type": "LIFETIME", "budget": 0}],
+            }
+        },
+    )
+    client = room.passbox(desk.accounts["runner"])
+    answer = client.preview_query(**desk.own(), sqlParameters={"queryString": "SELECT id FROM spent"})
+    assert not answer["allowed"]
+    assert (answer["refusal"]["rule"], answer["refusal"]["tableName"]) == ("accessBudget", "spent")
+    assert desk.accounts["owner"] in answer["refusal"]["message"]
+    with pytest.raises(ClientError) as error:
+        desk.start("SELECT id FROM spent")
+    assert refused(error.value)[1] in answer["refusal"]["message"]
+
+
+def test_a_receiver_without_the_ability_is_a_refusal(room: Room) -> None:
+    desk = Desk(room)
+    client = room.passbox(desk.accounts["runner"])
+    asked = {**desk.own(), "sqlParameters": {"queryString": "SELECT id FROM visits"}}
+    assert client.preview_query(**asked, receiverAccountIds=[desk.accounts["partner"]])["allowed"]
+    for party, words in (("owner", "CAN_RECEIVE_RESULTS"), ("guest", "active member")):
+        answer = client.preview_query(**asked, receiverAccountIds=[desk.accounts[party]])
+        assert answer["refusal"]["rule"] == "receiverAccountIds"
+        assert words in answer["refusal"]["message"]
+        assert set(answer["refusal"]["allowedValues"]) == {desk.accounts["runner"], desk.accounts["partner"]}
 
 
 def test_two_purposes_are_one_too_many(shop: Asking) -> None:

@@ -126,7 +126,7 @@ def _arithmetic(node: exp.Binary, types: Types) -> None:
 
 
 def _leaning_right(node: exp.Binary) -> exp.Binary:
-    """A chain of wide operators with its long side last: Sail takes twice as long for each one on the left."""
+    """A chain of operators with its long side last: Sail takes twice as long for each one on the left."""
     left, right = node.this, node.expression
     if sum(1 for _ in left.find_all(exp.Binary)) <= sum(1 for _ in right.find_all(exp.Binary)):
         return node

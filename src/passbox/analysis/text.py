@@ -19,8 +19,8 @@ from sqlglot.tokenizer_core import Token, TokenType
 from passbox.errors import QueryRefused
 
 MAX_CHARACTERS = 500_000
-# The same in what the gate wrote itself: three around each operator on whole numbers, of which 40 may follow one
-# another. Ours recurses in Python, which costs no C stack, so the room that this needs is only a number.
+# The same in what the gate wrote itself: three around each operator on whole numbers, of which 40 may follow
+# one another. Ours recurses in Python, which costs no C stack, so the room that this needs is only a number.
 MAX_OPEN_WRITTEN = 120
 sys.setrecursionlimit(max(sys.getrecursionlimit(), 60 * MAX_OPEN_WRITTEN))
 MAX_OPEN = 24  # brackets and CASEs open at once; sqlglot's parser recurses about 20 frames for each

@@ -112,6 +112,12 @@ def remaining(tx: Transaction, association: str) -> int | None:
     return None if budget is None else budget.remaining
 
 
+def exhausted(tx: Transaction, association: str) -> ValidationException | None:
+    """Why a table association, by its id, cannot be used now; None where it can."""
+    budget = of_table(tx, association)
+    return None if budget is None or budget.remaining >= 1 else _refusal(budget)
+
+
 def reserve(tx: Transaction, *, job: str, collaboration: str, associations: Iterable[str]) -> None:
     """Holds one use of each table association for a job, by their ids.
 
@@ -119,11 +125,12 @@ def reserve(tx: Transaction, *, job: str, collaboration: str, associations: Iter
     to be undone then.
     """
     for association in dict.fromkeys(associations):
+        refusal = exhausted(tx, association)
+        if refusal is not None:
+            raise refusal
         budget = of_table(tx, association)
         if budget is None:
             continue
-        if budget.remaining < 1:
-            raise _refusal(budget)
         at = names.now()
         use = Transfer(
             id=f"{job}/access/{association}/reserve",

@@ -70,25 +70,33 @@ def of_template(tx: Transaction, template: Resource) -> Budget:
     return Budget(template, parameters["epsilon"] * MICRO, used, parameters["usersNoisePerQuery"])
 
 
+def exhausted(budget: Budget, amount: int) -> ValidationException | None:
+    """Why so much micro-epsilon cannot be spent now; None where it can."""
+    if amount <= budget.remaining:
+        return None
+    template = budget.template
+    later = (
+        "Wait for the next calendar month (UTC), or a"
+        if template.body["autoRefresh"] == "CALENDAR_MONTH"
+        else "A"
+    )
+    return ValidationException(
+        f"The query costs {_shown(amount)} of the privacy budget, and {_shown(budget.remaining)} of "
+        f"{_shown(budget.total)} are left. {later}sk {template.account} for more "
+        "(UpdatePrivacyBudgetTemplate), or query fewer aggregates.",
+        reason="INVALID_CONFIGURATION",
+    )
+
+
 def reserve(tx: Transaction, *, job: str, budget: Budget, amount: int) -> None:
     """Holds so much micro-epsilon for a job.
 
     Raises ValidationException (INVALID_CONFIGURATION) where the budget does not leave it; the caller's
     transaction is to be undone then.
     """
-    if amount > budget.remaining:
-        template = budget.template
-        later = (
-            "Wait for the next calendar month (UTC), or a"
-            if template.body["autoRefresh"] == "CALENDAR_MONTH"
-            else "A"
-        )
-        raise ValidationException(
-            f"The query costs {_shown(amount)} of the privacy budget, and {_shown(budget.remaining)} of "
-            f"{_shown(budget.total)} are left. {later}sk {template.account} for more "
-            "(UpdatePrivacyBudgetTemplate), or query fewer aggregates.",
-            reason="INVALID_CONFIGURATION",
-        )
+    refusal = exhausted(budget, amount)
+    if refusal is not None:
+        raise refusal
     at, collaboration = names.now(), budget.template.collaboration or ""
     month = names.month(at)
     book.hold(

@@ -44,9 +44,14 @@ class Charge(NamedTuple):
             "differentialPrivacy": self.shown,
         }
 
+    @property
+    def amount(self) -> int:
+        """All of it, in micro-epsilon."""
+        return self.each * self.measures
+
     def reserve(self, call: Call, job: str) -> None:
         """Holds it in the book; raises ValidationException where the budget does not leave it."""
-        epsilon.reserve(call.tx, job=job, budget=self.budget, amount=self.each * self.measures)
+        epsilon.reserve(call.tx, job=job, budget=self.budget, amount=self.amount)
 
 
 def charge(call: Call, privacy: Bounded, purpose: Purpose, associations: Iterable[str]) -> Charge:

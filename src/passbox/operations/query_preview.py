@@ -7,14 +7,14 @@ from passbox import names
 from passbox.access import fetch
 from passbox.access.call import Call, invalid
 from passbox.analysis import ApprovedPlan, Purpose
-from passbox.errors import QueryRefused
-from passbox.ledger import budgets, payers
+from passbox.errors import QueryRefused, ValidationException
+from passbox.ledger import budgets, epsilon, payers
 from passbox.ledger.prices import MEASURES, QUERY_COMPUTE
-from passbox.operations import query
+from passbox.operations import privacy_impact, query
 from passbox.operations.cost_type import MODELLED
 from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
-from passbox.state import schemas
+from passbox.state import receivers, resources, schemas
 
 
 @operation("passbox.PreviewQuery")
@@ -25,6 +25,24 @@ def preview_query(call: Call, params: Params) -> Output:
     answer = query.ask(call, params["sqlParameters"], "sqlParameters", purpose)
     if isinstance(answer, QueryRefused):
         return {"allowed": False, "refusal": _refusal(answer)}
+    tables = query.sources(call, answer)
+    refusal = _obstacle(call, purpose, tables)
+    if refusal is not None:
+        return {"allowed": False, "refusal": refusal}
+    privacy: Output = {}
+    if answer.privacy is not None:
+        try:
+            charge = privacy_impact.charge(call, answer.privacy, purpose, tables)
+        except ValidationException as error:
+            return {"allowed": False, "refusal": _plain("differentialPrivacy.policy", error.message)}
+        if (spent := epsilon.exhausted(charge.budget, charge.amount)) is not None:
+            return {"allowed": False, "refusal": _plain("differentialPrivacy.budget", spent.message)}
+        privacy = {
+            "privacyCost": {
+                "epsilonMicro": charge.amount,
+                "remainingEpsilonMicro": charge.budget.remaining,
+            }
+        }
     plan = {
         "queryText": answer.sql,
         "tables": _tables(call, answer),
@@ -38,8 +56,28 @@ def preview_query(call: Call, params: Params) -> Output:
             for name in answer.outputs
         ],
         "costs": _costs(call, worker, number),
+        **privacy,
     }
     return {"allowed": True, "plan": plan}
+
+
+def _obstacle(call: Call, purpose: Purpose, tables: list[str]) -> Output | None:
+    """What would be refused although the gate lets it through: receivers who may not, tables used up."""
+    for account in purpose.receivers:
+        problem = receivers.unable(call.tx, call.collaboration.id, account)
+        if problem is not None:
+            able = receivers.able(call.tx, call.collaboration.id)
+            return {**_plain("receiverAccountIds", problem), "allowedValues": able}
+    for id in tables:
+        spent = budgets.exhausted(call.tx, id)
+        if spent is not None:
+            name = resources.require(call.tx, "configured_table_association", id).name or ""
+            return {**_plain("accessBudget", spent.message), "tableName": name}
+    return None
+
+
+def _plain(rule: str, message: str) -> Output:
+    return {"rule": rule, "message": message, "allowedValues": []}
 
 
 def _purpose(call: Call, params: Params) -> Purpose:

@@ -109,18 +109,24 @@ def _places(configuration: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str
         yield kind, where
 
 
-def _problem(
-    tx: Transaction, collaboration: str, account: str, location: Location | None, default: str
-) -> str | None:
+def unable(tx: Transaction, collaboration: str, account: str) -> str | None:
+    """Why an account may not receive results, wherever; None where it may."""
     member = resources.get(tx, "member", f"{collaboration}/{account}")
     if member is None or member.status != "ACTIVE":
         return f"{account} is not an active member of the collaboration."
     if ABILITY not in member.body["abilities"]:
         having = ", ".join(able(tx, collaboration)) or "no active member"
         return f"{account} does not have the ability {ABILITY}; {having} may receive results."
-    if location is None:
+    return None
+
+
+def _problem(
+    tx: Transaction, collaboration: str, account: str, location: Location | None, default: str
+) -> str | None:
+    problem = unable(tx, collaboration, account)
+    if problem is None and location is None:
         return (
             f"{account} has no default result configuration; it must give its membership one with "
             f"UpdateMembership ({default}) first."
         )
-    return None
+    return problem
