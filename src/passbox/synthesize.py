@@ -88,7 +88,7 @@ def generate(
         held_out=accounting.rho_of(request.epsilon, request.delta * accounting.CONVERSION),
         rows=synthetic.table.num_rows,
         source=source,
-        unit=request.person.cap if request.person else 1,
+        person=request.person,
     )
     scores = judge(fit, held_out, synthetic.table, request.columns, thresholds, key=key, budget=budget)
     return Generated(request, synthetic, scores)

@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from lib.audit import listening
 from passbox.synthesis import attack
 from passbox.synthesis.hold_out import hold_out
 from passbox.synthesis.noise import seeded
-from passbox.synthesis.request import Column
+from passbox.synthesis.request import Column, Person
 from passbox.synthesis.score import Noise, Scores, Thresholds, judge, smallest_threshold
 
 COLUMNS = [
@@ -44,7 +45,7 @@ def some(table: pa.Table, count: int, seed: int = 3) -> pa.Table:
 
 def noisy(seed: int, rho: Fraction = RHO, rows: int = ROWS) -> Noise:
     """A twentieth of the budget for the members, all of it for those held out."""
-    return Noise(rho / 20, rho, rows, seeded(seed))
+    return Noise(rho / 20, rho, rows * 19 // 20, seeded(seed))
 
 
 def scores(synthetic: pa.Table, budget: Noise | None = None, threshold: float = 0.6) -> Scores:
@@ -128,6 +129,22 @@ def test_a_score_with_noise_depends_on_one_row_in_one_count_only() -> None:
     assert np.abs(after - before).sum() == 1
     assert attack.public_cells(np.array([0.0]), 10)[0] == 1
     assert attack.public_cells(np.array([1e-12]), 10)[0] == 0
+
+
+def test_a_person_counts_for_no_more_rows_than_its_cap() -> None:
+    """Somebody with a thousand rows changes the noisy counts by as many as the cap."""
+    person = Person("person", 2)
+    crowd = pa.array([f"p{i}" for i in range(ROWS)])
+    one = pa.array(["the one"] * 1000)
+    data = TABLE.append_column("person", crowd)
+    more = pa.concat_tables([data, data.slice(0, 1000).drop_columns(["person"]).append_column("person", one)])
+    heard = []
+    for members in (data, more):
+        with listening() as transcript:
+            budget = Noise(RHO / 20, RHO, ROWS, seeded(1), person)
+            judge(members, data, FRESH, COLUMNS, Thresholds(0.6), key=b"key", budget=budget)
+        heard.append([exact for exact, _, _ in transcript.releases.values()])
+    assert [int(np.abs(after - before).sum()) for before, after in zip(*heard, strict=True)] == [2, 0]
 
 
 def test_many_rows_are_sampled_and_the_interval_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

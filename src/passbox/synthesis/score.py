@@ -26,7 +26,8 @@ import pyarrow.compute as pc
 from passbox.synthesis import attack, encoding, noise
 from passbox.synthesis.closest import MISSING, Points, closest
 from passbox.synthesis.hold_out import ONE_IN, chosen
-from passbox.synthesis.request import Column
+from passbox.synthesis.request import Column, Person
+from passbox.synthesis.unit import bounded
 
 ATTACK_VERSION = "DISTANCE_TO_CLOSEST_RECORD_V1"
 PAIRS = 2_500_000_000  # of a row and a synthetic row that are compared, about
@@ -52,17 +53,16 @@ class Noise:
     from.
 
     Every row is counted once in its group, so each group's counts cost what they are given. A held-out row
-    is in
-    nothing else: `held_out` may be all of the budget. `members` is a share of it beside the fit.
-    rows: how many rows the table has, as the budget has told it. unit: the most rows that one unit of
-    privacy has.
+    is in nothing else: `held_out` may be all of the budget. `members` is a share of it beside the fit.
+    rows: how many rows the fit has, as the budget has told it. person: whose rows are one unit of privacy;
+    no more of them than its cap are looked at.
     """
 
     members: Fraction
     held_out: Fraction
     rows: int
     source: noise.Source
-    unit: int = 1
+    person: Person | None = None
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,10 @@ def judge(
     """
     if not members.num_rows or not held_out.num_rows:
         raise ValueError("both groups need rows; a table of 1,500 rows or more has them")
-    rows = budget.rows if budget else members.num_rows + held_out.num_rows
+    if budget:
+        members, held_out = bounded(members, budget.person), bounded(held_out, budget.person)
     most = max(FEWEST, PAIRS // max(1, synthetic.num_rows))
-    expected = (rows * (ONE_IN - 1) / ONE_IN, rows / ONE_IN)
+    expected = (budget.rows, budget.rows / (ONE_IN - 1)) if budget else (members.num_rows, held_out.num_rows)
     limits = (min(most, MOST_MEMBERS), min(most, MOST_HELD_OUT))
     asked = (
         _sample(members, key, b"members", limits[0], expected[0]),
@@ -207,8 +208,9 @@ def _groups(
         ours, theirs = (attack.exact(counts) for counts in attack.cells(*distances))
         return ours, theirs, Fraction(0)
     groups, errors = [], []
+    unit = budget.person.cap if budget.person else 1
     for each, number, rho in zip(distances, expected, (budget.members, budget.held_out), strict=True):
-        variance = Fraction(budget.unit**2) / (2 * rho)
+        variance = Fraction(unit**2) / (2 * rho)
         counts, error = noise.add(attack.public_cells(each, columns), variance, budget.source)
         groups.append(attack.noisy(counts.astype(np.float64), float(variance), number))
         errors.append(error)
