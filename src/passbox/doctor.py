@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from passbox.backends.runtimes.base import Report
-from passbox.settings import Settings
+from passbox.errors import Misconfigured
+from passbox.jobs.instances import read_instances
+from passbox.settings import Settings, read_toml
 
 LEAST_FREE = 5 << 30
 
@@ -25,7 +27,8 @@ class Finding:
 
 def examine(settings: Settings) -> list[Finding]:
     """Looks at Python, the sandbox, the engine, the disk and the home directory."""
-    return [_python(), *_sandboxes(settings), _engine(), _disk(settings), _home(settings)]
+    looked = [_python(), *_sandboxes(settings), _engine(), _instances(settings), _disk(settings)]
+    return [*looked, _home(settings)]
 
 
 def _python() -> Finding:
@@ -57,6 +60,18 @@ def _engine() -> Finding:
     if absent:
         return Finding("engine sail", "missing", ", ".join(absent), "pip install passbox")
     return Finding("engine sail", "ok", f"pysail {importlib.metadata.version('pysail')}")
+
+
+def _instances(settings: Settings) -> Finding:
+    path = settings.home / "instances.toml"
+    try:
+        table = read_instances(read_toml(path), str(path))
+    except Misconfigured as error:
+        return Finding("instances", "missing", error.message, f"mend {path}")
+    larger = "refused" if table.refuse else "scaled to it, which the job says"
+    return Finding(
+        "instances", "ok", f"{len(table.own)} types of the operator's own; larger than the machine: {larger}"
+    )
 
 
 def _disk(settings: Settings) -> Finding:

@@ -4,10 +4,8 @@ A request: `wire` parses and verifies it → `enter` fetches its subject and che
 `operations` → one transaction.
 """
 
-import tomllib
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from passbox.access.call import Aside, Call, Room, Undone
@@ -20,7 +18,7 @@ from passbox.ledger.prices import RateCard, read_rates
 from passbox.names import PageTokens
 from passbox.operations import OPERATIONS, reads_only
 from passbox.operations.quotas import DEFAULTS
-from passbox.settings import Settings
+from passbox.settings import Settings, read_toml
 from passbox.state.database import Database, Group
 from passbox.wire.app import Application, Key
 from passbox.wire.model import Requests, load_services
@@ -121,7 +119,7 @@ class Dispatcher:
 def quotas(settings: Settings) -> dict[str, float]:
     """The operator's own quotas, from HOME/quotas.toml."""
     path = settings.home / "quotas.toml"
-    found = {name: float(one) if type(one) is Decimal else one for name, one in _toml(path).items()}
+    found = {name: float(one) if type(one) is Decimal else one for name, one in read_toml(path).items()}
     unknown = sorted(set(found) - set(DEFAULTS))
     if unknown:
         raise Misconfigured(f"{path}: there is no quota {unknown[0]}; there are {', '.join(DEFAULTS)}.")
@@ -134,14 +132,4 @@ def quotas(settings: Settings) -> dict[str, float]:
 def rates(settings: Settings) -> RateCard:
     """The operator's own rate card, from HOME/rates.toml."""
     path = settings.home / "rates.toml"
-    return read_rates(_toml(path), str(path))
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    """What a file of settings says, numbers exactly; nothing where it is not there."""
-    if not path.exists():
-        return {}
-    try:
-        return tomllib.loads(path.read_text(), parse_float=Decimal)
-    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number too long, nested too deep
-        raise Misconfigured(f"{path}: {error}") from None
+    return read_rates(read_toml(path), str(path))

@@ -17,8 +17,11 @@ client (`AWS_PROFILE`, `AWS_ENDPOINT_URL_S3`, …).
 
 import os
 import re
+import tomllib
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from passbox.errors import Misconfigured
 
@@ -107,3 +110,13 @@ def default_backends() -> dict[str, str]:
         if value:
             found[name] = value
     return found
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a file of settings says, numbers exactly; nothing where it is not there."""
+    if not path.exists():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(), parse_float=Decimal)
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number too long, nested too deep
+        raise Misconfigured(f"{path}: {error}") from None

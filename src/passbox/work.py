@@ -27,10 +27,11 @@ from passbox.jobs import (
     trained_model_export_job,
     trained_model_inference_job,
 )
+from passbox.jobs.instances import Instances, read_instances
 from passbox.jobs.kind import Kind, Machine, Tools
 from passbox.jobs.supervisor import Supervisor
 from passbox.manifest import Signer
-from passbox.settings import Settings
+from passbox.settings import Settings, read_toml
 from passbox.state.database import Database
 
 KINDS: dict[str, Kind] = {
@@ -53,6 +54,12 @@ def runtime(settings: Settings) -> Runtime:
     return DockerRuntime(settings.docker_host) if settings.runtime == "docker" else BubblewrapRuntime()
 
 
+def instances(settings: Settings) -> Instances:
+    """The instance types of this room, with the operator's own from HOME/instances.toml."""
+    path = settings.home / "instances.toml"
+    return read_instances(read_toml(path), str(path))
+
+
 def tools(settings: Settings, slots: int) -> Tools:
     """The outside world as jobs reach it."""
     chosen = runtime(settings)
@@ -68,6 +75,7 @@ def tools(settings: Settings, slots: int) -> Tools:
         isolation=chosen.check().isolation,
         signer=Signer(load_key_file(settings.signing_key_file)),
         machine=Machine(int(memory * MEMORY_SHARE / slots), float(os.cpu_count() or 1)),
+        instances=instances(settings),
     )
 
 

@@ -1,15 +1,17 @@
 """The parts of the container contract that need no container: batches, instances, keys, deletion."""
 
 import io
+import tomllib
+from decimal import Decimal
 from urllib.parse import unquote
 
 import botocore.session
 import pytest
 
-from passbox.errors import JobFailed
+from passbox.errors import JobFailed, Misconfigured
 from passbox.jobs.batches import batches
 from passbox.jobs.forget import forget
-from passbox.jobs.instances import instance
+from passbox.jobs.instances import Instances, read_instances
 from passbox.jobs.standing import segment
 
 GIB = 1 << 30
@@ -66,13 +68,74 @@ def test_a_record_that_fits_no_request(text):
     ],
 )
 def test_instances_have_their_published_sizes(type, cpus, gib):
-    made = instance(type, cpus=1000, memory_bytes=10_000 * GIB)
-    assert (made.cpus, made.memory_bytes) == (cpus, gib * GIB)
+    made = Instances().give(type, cpus=1000, memory_bytes=10_000 * GIB)
+    assert (made.cpus, made.memory_bytes, made.scaled) == (cpus, gib * GIB, None)
 
 
-def test_instances_are_no_larger_than_the_machine():
-    made = instance("ml.m5.24xlarge", cpus=2.0, memory_bytes=3 * GIB)
-    assert (made.cpus, made.memory_bytes) == (2.0, 3 * GIB)
+@pytest.mark.parametrize(
+    ("machine", "count", "given"),
+    [
+        ((4.0, 16), 1, (4.0, 16, None)),
+        ((4.0, 12), 1, (4.0, 12, "ml.m5.xlarge has 4 vCPUs and 16 GiB of memory; a job may have 4 and 12.0")),
+        ((2.0, 64), 1, (2.0, 16, "ml.m5.xlarge has 4 vCPUs and 16 GiB of memory; a job may have 2 and 64.0")),
+        ((8.0, 32), 2, (4.0, 16, None)),
+        ((8.0, 32), 4, (2.0, 8, "each of 4 instances of a job may have 2 and 8.0 GiB here.")),
+    ],
+)
+def test_a_type_larger_than_the_machine_is_scaled_and_says_so_or_is_refused(machine, count, given):
+    room = {"cpus": machine[0], "memory_bytes": machine[1] * GIB, "count": count}
+    made = Instances().give("ml.m5.xlarge", **room)
+    assert (made.cpus, made.memory_bytes) == (given[0], given[1] * GIB)
+    assert (given[2] or "") in (made.scaled or "")
+    assert (made.scaled is None) == (given[2] is None)
+    strict = Instances(refuse=True)
+    if given[2] is None:
+        assert strict.give("ml.m5.xlarge", **room) == made
+    else:
+        with pytest.raises(JobFailed) as refused:
+            strict.give("ml.m5.xlarge", **room)
+        assert refused.value.code == "INSTANCE_TYPE_TOO_LARGE"
+        assert given[2].rstrip(".") in refused.value.message
+
+
+def test_the_operators_own_types():
+    text = """
+        oversize = "refuse"
+        [types."ml.m5.xlarge"]
+        vcpus = 1
+        memoryGiB = 0.5
+        [types."ml.g5.xlarge"]
+        vcpus = 2
+        memoryGiB = 2
+    """
+    table = read_instances(tomllib.loads(text, parse_float=Decimal), "instances.toml")
+    assert table.refuse
+    for type, cpus, memory in (("ml.m5.xlarge", 1.0, GIB // 2), ("ml.g5.xlarge", 2.0, 2 * GIB)):
+        made = table.give(type, cpus=2.0, memory_bytes=4 * GIB)
+        assert (made.cpus, made.memory_bytes, made.scaled) == (cpus, memory, None)
+    assert read_instances({}, "").give("ml.m5.large", cpus=9, memory_bytes=99 * GIB).memory_bytes == 8 * GIB
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("size = 1", "there is no setting size"),
+        ("oversize = 'yes'", "scale or refuse"),
+        ("oversize = 1", "scale or refuse"),
+        ("types = 1", "types holds tables"),
+        ("[types]\n'ml.m5.xlarge' = 4", "types holds tables"),
+        ("[types.'ml.m5.xlarge']\nvcpus = 2", "needs vcpus and memoryGiB"),
+        ("[types.'ml.m5.xlarge']\nvcpus = 2\nmemoryGiB = 4\ngpus = 1", "needs vcpus and memoryGiB"),
+        ("[types.'ml.m5.xlarge']\nvcpus = 0\nmemoryGiB = 4", "vcpus must be a number from 1"),
+        ("[types.'ml.m5.xlarge']\nvcpus = true\nmemoryGiB = 4", "vcpus must be a number"),
+        ("[types.'ml.m5.xlarge']\nvcpus = nan\nmemoryGiB = 4", "vcpus must be a number"),
+        ("[types.'ml.m5.xlarge']\nvcpus = 2\nmemoryGiB = 2026-01-01", "memoryGiB must be a number"),
+        ("[types.'ml.m5.xlarge']\nvcpus = 2\nmemoryGiB = 1e999999", "memoryGiB must be a number"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_one_line(text, said):
+    with pytest.raises(Misconfigured, match=said):
+        read_instances(tomllib.loads(text, parse_float=Decimal), "instances.toml")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +143,7 @@ def test_instances_are_no_larger_than_the_machine():
 )
 def test_instances_that_there_are_not(type):
     with pytest.raises(JobFailed, match=type):
-        instance(type, cpus=2.0, memory_bytes=GIB)
+        Instances().give(type, cpus=2.0, memory_bytes=GIB)
 
 
 @pytest.mark.parametrize("shape", ["InstanceType", "InferenceInstanceType"])
@@ -89,9 +152,9 @@ def test_every_modelled_type_is_known_or_has_accelerators(shape):
     for type in model.shape_for(shape).enum:
         if type[3] in "gp" or type.startswith("ml.trn"):
             with pytest.raises(JobFailed, match="accelerators"):
-                instance(type, cpus=1000, memory_bytes=10_000 * GIB)
+                Instances().give(type, cpus=1000, memory_bytes=10_000 * GIB)
         else:
-            made = instance(type, cpus=1000, memory_bytes=10_000 * GIB)
+            made = Instances().give(type, cpus=1000, memory_bytes=10_000 * GIB)
             assert made.cpus >= 2
             assert made.memory_bytes >= 4 * GIB
 

@@ -155,6 +155,9 @@ def test_a_finished_training(room):
     assert result.measured == {MODEL_TRAINING: 3 * prices.MILLI}
     assert result.fields["trainingContainerImageDigest"].startswith("sha256:")
     assert result.fields["isolation"] == "sealed"
+    assert result.fields["scaled"] == (
+        "ml.m5.large has 2 vCPUs and 8 GiB of memory; a job may have 2 and 0.5 GiB here."
+    )
     assert result.fields["usage"]["records"] == 3
     assert 0 < result.fields["usage"]["seconds"] < 30
     assert result.output.group == "TrainedModels"

@@ -10,7 +10,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lib.room import Room, everything, pays, refused, running
-from lib.workshop import IMAGE, RECORDS, Workshop, limited, work
+from lib.workshop import IMAGE, KINDS, RECORDS, Made, Workshop, limited, work
+from passbox.ledger import prices
 
 PAYER = "mlModelTrainingPayerAccountId"
 HIDDEN = {"dataChannels", "hyperparameters", "environment", "kmsKeyArn", "tags"}
@@ -111,6 +112,22 @@ def test_life(shop: Workshop) -> None:
     work(shop.room)
     assert get(shop, arn)["status"] == "INACTIVE"
     assert identifier not in kept(shop.room)
+
+
+def test_a_model_that_was_trained_on_less_than_it_asked_for_says_so(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "ml.m5.xlarge has 4 vCPUs and 16 GiB of memory; a job may have 1 and 1.0 GiB here."
+    for isolation, code in (("sealed", "INSTANCE_SCALED"), ("degraded", "ISOLATION_DEGRADED")):
+        made = Made(prices.MODEL_TRAINING, {"isolation": isolation, "scaled": said})
+        monkeypatch.setitem(KINDS, "trained_model", made)
+        visits = only_channel(shop) if isolation == "degraded" else shop.active_channel()
+        arn = shop.model(visits, name=isolation)["trainedModelArn"]
+        work(shop.room)
+        found = get(shop, arn)
+        assert (found["status"], found["statusDetails"]["statusCode"]) == ("ACTIVE", code)
+        assert found["statusDetails"]["message"].endswith(said)
+        assert see(shop, arn, "owner")["statusDetails"] == found["statusDetails"]
 
 
 def test_what_the_others_see(shop: Workshop) -> None:

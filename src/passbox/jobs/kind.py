@@ -19,6 +19,7 @@ from passbox.backends.images.store import ImageStore
 from passbox.backends.objects.base import Objects
 from passbox.backends.runtimes.base import Isolation, Runtime
 from passbox.errors import PassboxError
+from passbox.jobs.instances import Instances
 from passbox.manifest import Signer
 from passbox.names import Role
 from passbox.state.database import Transaction
@@ -46,6 +47,7 @@ class Tools:
     images: ImageStore
     isolation: Isolation
     machine: Machine
+    instances: Instances = field(default_factory=Instances)
     signer: Signer | None = None  # without one, as in tests, jobs have no run manifest
 
     def kept(self, resource: Resource) -> Path:

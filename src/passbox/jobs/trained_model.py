@@ -21,7 +21,6 @@ from passbox.errors import JobFailed
 from passbox.jobs import channels, container, live, standing
 from passbox.jobs.channels import MODEL_TYPE, REPLICATED, Input
 from passbox.jobs.container import Container
-from passbox.jobs.instances import instance
 from passbox.jobs.kind import Output, Result, Tools, Workspace
 from passbox.ledger import prices
 from passbox.state.database import Transaction
@@ -73,10 +72,11 @@ def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
         id=resource.id,
         container=Container(
             image,
-            instance(
+            tools.instances.give(
                 body["resourceConfig"]["instanceType"],
-                cpus=machine.cpus / instances,
-                memory_bytes=machine.memory_bytes // instances,
+                cpus=machine.cpus,
+                memory_bytes=machine.memory_bytes,
+                count=instances,
             ),
             body.get("environment", {}),
             float(body.get("stoppingCondition", {}).get("maxRuntimeInSeconds", DEFAULT_SECONDS)),
@@ -158,6 +158,7 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
         fields={
             "trainingContainerImageDigest": plan.container.image.digest,
             "isolation": tools.isolation.value,
+            "scaled": plan.container.instance.scaled,
             "usage": container.usage(container.together(exits), plan.records),
         },
         measured={prices.MODEL_TRAINING: plan.records * prices.MILLI},

@@ -19,7 +19,6 @@ from passbox.errors import JobFailed
 from passbox.jobs import container, live, standing
 from passbox.jobs.batches import Header
 from passbox.jobs.container import Container
-from passbox.jobs.instances import instance
 from passbox.jobs.kind import Delivery, Output, Result, Tools, Workspace
 from passbox.jobs.serving import AnswerTooLarge, Gone, Patience, Server
 from passbox.jobs.trained_model import MODEL_FILE
@@ -69,10 +68,11 @@ def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
         id=resource.id,
         container=Container(
             image,
-            instance(
+            tools.instances.give(
                 body["resourceConfig"]["instanceType"],
-                cpus=machine.cpus / instances,
-                memory_bytes=machine.memory_bytes // instances,
+                cpus=machine.cpus,
+                memory_bytes=machine.memory_bytes,
+                count=instances,
             ),
             body.get("environment", {}),
             LONGEST_SECONDS,
@@ -133,6 +133,7 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
         fields={
             "inferenceContainerImageDigest": plan.container.image.digest,
             "isolation": tools.isolation.value,
+            "scaled": plan.container.instance.scaled,
             "usage": container.usage(container.together(exits), transform.records) if exits else {},
         },
         measured={prices.MODEL_INFERENCE: transform.records * prices.MILLI},

@@ -85,23 +85,26 @@ def cancel(tx: Transaction, resource: Resource) -> None:
 
 def progress(tx: Transaction, resource: Resource) -> dict[str, dict[str, str]]:
     """How far a resource's job is, as its statusDetails while it is under way; and at rest, that it ran with
-    less than a full seal.
+    less than a full seal, or on less than it asked for.
     """
     if resource.status not in IN_PROGRESS:
-        return _isolation(resource)
+        return _less(resource)
     under_way = [job for job in jobs.of_resource(tx, resource.id) if job.state != "ended"]
     message = under_way[-1].progress if under_way else None
     return {"statusDetails": {"statusCode": "IN_PROGRESS", "message": message or "waiting for a worker"}}
 
 
-def _isolation(resource: Resource) -> dict[str, dict[str, str]]:
-    isolation = resource.body.get("isolation", "sealed")
-    if isolation == "sealed" or "statusDetails" in resource.body:
+def _less(resource: Resource) -> dict[str, dict[str, str]]:
+    isolation, scaled = resource.body.get("isolation", "sealed"), resource.body.get("scaled")
+    if "statusDetails" in resource.body or (isolation == "sealed" and not scaled):
         return {}
-    message = {
+    if isolation == "sealed":
+        return {"statusDetails": {"statusCode": "INSTANCE_SCALED", "message": str(scaled)}}
+    sentence = {
         "none": "It ran without a sandbox (--unsafe-no-sandbox).",
         "degraded": "It ran in a sandbox without hard limits on memory and processes.",
     }[isolation]
+    message = " ".join(filter(None, (sentence, scaled)))
     return {"statusDetails": {"statusCode": f"ISOLATION_{isolation.upper()}", "message": message}}
 
 
