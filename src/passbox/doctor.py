@@ -87,9 +87,11 @@ def _home(settings: Settings) -> Finding:
     if not settings.database.exists():
         fix = f"passbox account create 111111111111 --name NAME --home {settings.home}"
         return Finding("home", "ok", f"{settings.home} is empty", fix)
-    mode = settings.key_file.stat().st_mode & 0o777 if settings.key_file.exists() else None
-    if mode != 0o600:
-        return Finding(
-            "home", "missing", "the key file is missing or open to others", f"chmod 600 {settings.key_file}"
-        )
+    for key in (settings.key_file, settings.signing_key_file):
+        mode = key.stat().st_mode & 0o777 if key.exists() else None
+        if mode is None and key == settings.signing_key_file:
+            continue  # made when the service starts
+        if mode != 0o600:
+            why = f"{key.name} is missing or open to others"
+            return Finding("home", "missing", why, f"restore {key}, then: chmod 600 {key}")
     return Finding("home", "ok", str(settings.home))

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from lib.work import ACCOUNT, MEASURED, KillOnce, World, Writes
+from passbox import manifest
 from passbox.errors import JobFailed
 from passbox.jobs import spine
 from passbox.jobs.kind import Result, Tools, Workspace
 from passbox.ledger import book
-from passbox.state import events, jobs, statuses, transfers
+from passbox.state import events, jobs, resources, statuses, transfers
 from passbox.state.resources import Resource
 
 POINTS = [
@@ -61,6 +62,18 @@ def assert_ended_once(world: World, row: Resource) -> None:
     assert sorted(kinds) == ["post", "reserve"]
     assert [entry.amount for entry in posted] == [MEASURED * 10]
     assert history == [own.waiting, own.working, own.done]
+    assert_one_manifest(world, row)
+
+
+def assert_one_manifest(world: World, row: Resource) -> None:
+    """It is signed, and says what has become of the job."""
+    with world.database.read() as tx:
+        [found] = resources.find(tx, "run_manifest", parent=row.id)
+    document = manifest.parse(found.body["document"])
+    openings = [{name: one[name] for name in ("seal", "nonce", "value")} for one in found.body["openings"]]
+    checked = manifest.check(document, found.body["signature"], openings)
+    assert checked.shut == 0
+    assert document["status"] == world.resource(row).status
 
 
 @pytest.mark.parametrize("kind", ["trained_model", "protected_query"])
@@ -101,6 +114,7 @@ def test_a_job_that_always_kills_its_process_fails_and_costs_nothing(world: Worl
     found = world.resource(row)
     assert found.status == statuses.OF[kind].failed
     assert found.body["statusDetails"]["statusCode"] == "INTERNAL_ERROR"
+    assert_one_manifest(world, row)
     job = world.job(row)
     assert job.attempt == spine.ATTEMPTS
     with world.database.read() as tx:

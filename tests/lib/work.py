@@ -18,6 +18,7 @@ from passbox.backends.runtimes.base import Isolation
 from passbox.jobs.kind import Delivery, Machine, Result, Tools, Workspace
 from passbox.jobs.supervisor import Supervisor
 from passbox.ledger import prices
+from passbox.manifest import Signer
 from passbox.operations.submission import Cost, submit
 from passbox.state import jobs, resources, statuses
 from passbox.state.database import Database
@@ -81,6 +82,7 @@ class World:
             images=nothing,
             isolation=Isolation.SEALED,
             machine=Machine(1 << 30, 1.0),
+            signer=Signer(b"k" * 32),
         )
 
     def submit(self, kind: str = "trained_model") -> Resource:
