@@ -3,6 +3,8 @@
 What each role may do is the servers' to refuse: an owner's reads its bucket, a receiver's writes to its own.
 """
 
+import contextlib
+import hashlib
 import io
 import itertools
 import tarfile
@@ -18,6 +20,7 @@ import pytest
 import lib.room
 from lib.aws import Stand, stand
 from lib.queries import ENDS, Desk, s3
+from lib.scripts import BUCKET, Studio
 from lib.service import Service, serving_home, wait
 from lib.workshop import IMAGE, Workshop, ledger
 from passbox.backends.images.store import ImageStore
@@ -54,7 +57,8 @@ class Catalog:
         bucket = f"data-{account}"
         objects = self.servers.bucket(bucket)
         glue = self.servers.as_role("glue", role(account))
-        glue.create_database(DatabaseInput={"Name": database})
+        with contextlib.suppress(glue.exceptions.AlreadyExistsException):
+            glue.create_database(DatabaseInput={"Name": database})
         header, _, body = text.partition("\n")
         names = header.split(",")
         asked = {"DatabaseName": database}
@@ -111,7 +115,7 @@ def numbers() -> list[str]:
 
 @pytest.fixture(scope="module")
 def servers(numbers: list[str]) -> Iterator[Stand]:
-    owner, runner, vendor, desk_owner, desk_runner, *_ = numbers
+    owner, runner, vendor, desk_owner, desk_runner, desk_partner, _ = numbers
     doors = {role(account, "passbox-catalog"): [] for account in (owner, vendor, desk_owner)}
     reads = {account: [f"Read:data-{account}", f"List:data-{account}"] for account in (owner, desk_owner)}
     roles = {
@@ -120,9 +124,17 @@ def servers(numbers: list[str]) -> Iterator[Stand]:
         role(vendor): [f"Read:data-{vendor}", f"List:data-{vendor}", f"Write:results-{vendor}"],
         role(runner): [f"Write:results-{runner}"],
         role(desk_runner): ["Write:results"],
+        role(desk_partner): ["Read:scripts", "Write:partner-own"],
     }
     with stand(roles) as made:
-        for bucket in (f"results-{runner}", f"results-{vendor}", "results", "closed"):
+        for bucket in (
+            f"results-{runner}",
+            f"results-{vendor}",
+            "results",
+            "closed",
+            "scripts",
+            "partner-own",
+        ):
             made.bucket(bucket)
         yield made
 
@@ -162,10 +174,23 @@ def shop(service: Service) -> Workshop:
     return shop
 
 
+class Jobs(Studio):
+    """A desk that runs jobs too, with the scripts in a bucket."""
+
+    def __init__(self, room: lib.room.Room, servers: Stand) -> None:
+        Desk.__init__(self, room)
+        self.servers = servers
+
+    def put(self, text: str | bytes, key: str, party: str = "partner") -> str:
+        content = text.encode() if isinstance(text, str) else text
+        self.servers.bucket(BUCKET).put_object(Bucket=BUCKET, Key=key, Body=content)
+        return hashlib.sha256(content).hexdigest()
+
+
 @pytest.fixture(scope="module")
-def desk(service: Service, shop: Workshop) -> Desk:
+def desk(service: Service, shop: Workshop, servers: Stand) -> Jobs:
     """After the shop, whose accounts are the first."""
-    desk = Desk(service.room)
+    desk = Jobs(service.room, servers)
     location = {"outputConfiguration": s3(), "roleArn": role(desk.accounts["runner"])}
     desk.client().update_membership(**desk.own(), defaultResultConfiguration=location)
     return desk
@@ -224,6 +249,30 @@ def test_a_protected_querys_result_goes_to_s3(desk: Desk, servers: Stand) -> Non
     query = desk.start("SELECT id FROM visits")["id"]
     assert wait(lambda: desk.get(query), ENDS, 60)["status"] == "SUCCESS"
     assert objects(servers, "results") == {f"room/{query}/part-00000.csv": b'"id"\n1\n2\n'}
+
+
+def test_a_script_in_s3_runs_over_a_glue_table_and_its_result_goes_to_s3(desk: Jobs, servers: Stand) -> None:
+    desk.receive("partner")
+    desk.lend("buyers", "id,spent,ssn\n1,2.5,s1\n2,4.0,s2\n", columns=["id", "spent"])
+    text = (
+        "def entrypoint(context):\n"
+        "    buyers = context['referencedTables']['buyers']\n"
+        "    return {'results': {'total': buyers.groupBy().sum('spent').toDF('spent')}}\n"
+    )
+    template = desk.script(text, "buyers")
+    hashes = template["sourceMetadata"]["artifacts"]["entryPointHash"]
+    assert hashes == {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+    job = desk.run(template)["id"]
+    ended = wait(lambda: desk.job(job), ENDS, 90)
+    assert ended["status"] == "SUCCESS", ended.get("error")
+    found = objects(servers, "partner-own")
+    assert set(found) == {f"jobs/{job}/total/part-00000.parquet", f"jobs/{job}/total/_SUCCESS"}
+    table = parquet.read_table(io.BytesIO(found[f"jobs/{job}/total/part-00000.parquet"]))
+    assert table.to_pylist() == [{"spent": 6.5}]
+    # in the role of the partner's template, for its membership
+    partner = desk.accounts["partner"]
+    membership = f"arn:aws:cleanrooms:{lib.room.REGION}:{partner}:membership/{desk.memberships['partner']}"
+    assert (role(partner), membership) in {(one["RoleArn"], one.get("ExternalId")) for one in servers.asked}
 
 
 def test_a_result_that_s3_does_not_take_is_refunded(desk: Desk, servers: Stand, service: Service) -> None:
