@@ -1,6 +1,6 @@
 """Every figure in one run: signed requests, the book, a channel, a sandbox, the demo. `make bench`."""
 
-from bench import channel, demo, gate, inference, join, ledger, sandbox, wire
+from bench import channel, demo, gate, inference, join, ledger, sandbox, score, wire
 
 
 def main() -> None:
@@ -11,6 +11,7 @@ def main() -> None:
         ("A channel of the demo's join", channel),
         ("A join of 10M by 1M rows", join),
         ("Start of a sandbox", sandbox),
+        ("The attack score of synthetic data", score),
         ("Inference through the sealed server", inference),
         ("The demo, end to end", demo),
     ):
