@@ -101,7 +101,7 @@ TOLD = [
     ("namespaces", "shares the net namespace", unshared("net")),
     ("namespaces", "shares the ipc namespace", unshared("ipc")),
     ("namespaces", "shares the uts namespace",
-     lambda words: without("--hostname", layout.HOST_NAME)(unshared("uts")(words))),
+     lambda words: without("--hostname", "algo-1")(unshared("uts")(words))),
     ("namespaces", "shares the pid namespace", unshared("pid")),
     ("capabilities", "CapEff", lambda words: [*without("--cap-drop", "ALL")(words), "--cap-add", "ALL"]),
     ("mounts", "shows /mnt, which was not granted", also("--ro-bind", "/usr", "/mnt")),

@@ -146,10 +146,6 @@ class Group:
         microseconds = self._first_number(("v2", "cpu.stat", "usage_usec"))
         return None if microseconds is None else microseconds / 1e6
 
-    def memory_limit_bytes(self) -> int | None:
-        """The limit in force."""
-        return self._first_number(("memory", "memory.limit_in_bytes", ""), ("v2", "memory.max", ""))
-
     def processes(self) -> list[int]:
         """Who is in it, as the reader's process ids."""
         found: set[int] = set()

@@ -39,6 +39,7 @@ _SKELETON = "localhost/passbox/root"
 _STAGES = "/run/passbox"
 _FIRST_JOB_UID = 0x60000000  # another range than bubblewrap's; engines take numbers below 2^31
 _ENGINE_SECONDS = 60
+_OWN_PROCESSES = 2  # process 1, and what becomes the program
 _DETAIL = 1000  # characters of what an engine says
 _SOURCE = str(Path(__file__).parents[3])
 _BOOT = (
@@ -192,7 +193,11 @@ class DockerRuntime:
             "files": placed.files,
             "writable": placed.writable,
             "memory_bytes": spec.limits.memory_bytes,
-            "limited": "memory" not in self._unlimited,
+            "rlimits": {f"RLIMIT_{name.upper()}": [most, most] for name, most in _rlimits(spec).items()},
+            # where the engine has no control groups, there is nothing to compare
+            "limits": None
+            if self._unlimited
+            else [spec.limits.memory_bytes, spec.limits.processes + _OWN_PROCESSES, spec.limits.cpus],
             "programs": self._programs,
             "filter": self._filter,
             "seconds": spec.limits.seconds,
@@ -361,27 +366,31 @@ def _mounts(placed: layout.Layout) -> Iterator[Any]:
         yield Mount(view.target, view.source, type="bind", read_only=view.kind == "bind")
 
 
-def _limits(spec: SandboxSpec) -> dict[str, Any]:
-    from docker.types import Ulimit
-
+def _rlimits(spec: SandboxSpec) -> dict[str, int]:
+    """By the engine's names."""
     limits = spec.limits
     longest = max([limits.tmp_bytes, *(out.max_bytes for out in spec.outputs)]) + (1 << 16)
-    ulimits = {
+    return {
         "core": 1,  # not 0: the kernel then does not even call a core handler
         "nofile": limits.open_files,
-        "nproc": limits.processes + 2,
+        "nproc": limits.processes + _OWN_PROCESSES,
         "fsize": longest,  # a little more than any directory holds, so that a full one says ENOSPC
         "memlock": 65536,
         "msgqueue": 0,
         "rtprio": 0,
-        "nice": 0,
     }
+
+
+def _limits(spec: SandboxSpec) -> dict[str, Any]:
+    from docker.types import Ulimit
+
+    limits = spec.limits
     return {
         "mem_limit": limits.memory_bytes,
         "memswap_limit": limits.memory_bytes,
-        "nano_cpus": int(limits.cpus * 1e9),
-        "pids_limit": limits.processes + 2,  # process 1 counts as well
-        "ulimits": [Ulimit(name=name, soft=value, hard=value) for name, value in ulimits.items()],
+        "nano_cpus": int(min(limits.cpus, os.cpu_count() or 1) * 1e9),  # more is an error to Docker
+        "pids_limit": limits.processes + _OWN_PROCESSES,
+        "ulimits": [Ulimit(name=name, soft=most, hard=most) for name, most in _rlimits(spec).items()],
     }
 
 

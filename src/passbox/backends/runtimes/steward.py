@@ -50,11 +50,7 @@ class Steward(Shepherd):
         self.events.send(b'{"staged": true}')
         self._await_container()
         self._close_mounts()
-        found = attest.violations(self.init, self._container())
-        if self.plan["limited"] and self.group.memory_limit_bytes() != self.plan["memory_bytes"]:
-            found.append(("limits", "has another memory limit than it was given"))
-        if found:
-            raise attest.Unsealed(found)
+        attest.require_sealed(self.init, self._container())
         self.started = time.monotonic()
         os.write(self.gate, b"go\n")
 
@@ -68,9 +64,9 @@ class Steward(Shepherd):
             gid=self.gid,
             shown={target: one for target, one in seen.items() if target not in self.plan["targets"]},
             writable={target: one for target, one in seen.items() if target in self.plan["targets"]},
-            rlimits={},
-            group=cgroup.Group({}),
-            limits=(0, 0, 0.0),
+            rlimits=self.plan["rlimits"],
+            group=self.group if self.plan["limits"] else cgroup.Group({}),
+            limits=self.plan["limits"] or (0, 0, 0.0),
             alone=False,
         )
 
