@@ -1,4 +1,4 @@
-"""A script's limits, each really broken: memory, time and the size of its results; and what it says of itself."""
+"""A script's limits, each really broken: memory, time, size of its results; and what it says of itself."""
 
 import textwrap
 from pathlib import Path
