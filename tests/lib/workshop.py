@@ -88,7 +88,7 @@ class Made:
 
 class Pretends:
     """An engine to which every query's answer is the same, after 90 seconds; one with the parameter `fails`
-    fails.
+    fails, one with `late` takes too long.
     """
 
     name = "sail"
@@ -98,7 +98,13 @@ class Pretends:
 
         if "fails" in plan.parameters:
             raise JobFailed("INSUFFICIENT_COMPUTE", "It failed, as its parameter says.", detail="a secret")
-        batch = pa.record_batch({"id": [1, 2]})
+        if "late" in plan.parameters:
+            raise JobFailed("TIMED_OUT", "It ran longer than it was given.")
+        rows = {"id": [1, 2]}
+        if plan.privacy is not None:  # exact integers: a key for each group, and the measures
+            parts = {"k": plan.privacy.groups, "m": plan.privacy.sensitivities}
+            rows = {f"{sign}{n}": [0] for sign, part in parts.items() for n in range(len(part))}
+        batch = pa.record_batch(rows)
         results = [
             writer.Parts(batch.schema, target.directory, target.format, writer.Options())
             for target in targets

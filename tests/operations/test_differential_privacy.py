@@ -132,6 +132,25 @@ def test_a_preview_shows_what_would_be_spent_and_says_when_it_is_not_there(room:
     assert "epsilon 0.141422" in answer["refusal"]["message"]
 
 
+def test_its_price_and_its_failure_are_always_the_same(room: Room) -> None:
+    desk = Private(room)
+    desk.protected()
+    desk.policy()
+    ran = desk.start(COUNT)
+    failed = [
+        desk.start(f"{COUNT} WHERE page = :{word}", sql={"parameters": {word: "a"}})
+        for word in ("fails", "late")
+    ]
+    work(room)
+    [units] = desk.get(ran["id"])["statistics"]["billedResourceUtilization"].values()
+    assert units == pytest.approx(32 / 60)  # a minute of 16 CR.1X, though the engine took 90 s
+    first, second = (desk.get(one["id"]) for one in failed)
+    assert (first["status"], first["error"]) == (second["status"], second["error"])
+    assert "not told" in first["error"]["message"]
+    kinds = [kind for kind, _ in desk.spent()]
+    assert (kinds.count("reserve"), kinds.count("post")) == (3, 3), "the epsilon of all three stays spent"
+
+
 def test_a_policy_is_one_for_the_collaboration_and_its_spending_stays(room: Room) -> None:
     desk = Private(room)
     with pytest.raises(ClientError, match=r"ValidationException.*under differential privacy"):

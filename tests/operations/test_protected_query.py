@@ -395,6 +395,16 @@ def test_a_query_that_fails_costs_nothing(desk: Desk) -> None:
     assert desk.received("runner") == {}
 
 
+def test_a_query_that_takes_too_long_has_timed_out(desk: Desk) -> None:
+    query = desk.start("SELECT id FROM visits WHERE id = :late", sql={"parameters": {"late": "1"}})
+    late = finished(desk, query, "TIMED_OUT")
+    assert late["error"]["code"] == "INSUFFICIENT_COMPUTE"
+    assert late["statistics"]["billedResourceUtilization"] == {"units": 0.0}
+    assert [kind for kind, _, _ in desk.entries()] == ["reserve", "void"]
+    listed = desk.client().list_protected_queries(**desk.own(), status="TIMED_OUT")["protectedQueries"]
+    assert [one["id"] for one in listed] == [query["id"] if isinstance(query, dict) else query]
+
+
 def test_what_changes_before_it_runs(desk: Desk) -> None:
     """The worker asks again: a rule, a receiver and a table may have gone since the submission."""
     desk.default("partner")

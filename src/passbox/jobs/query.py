@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from passbox.analysis import ApprovedPlan, Purpose
+from passbox.analysis.bounded import Bounded
 from passbox.backends.engines.base import Resources, Target, Written
 from passbox.disclosure import noise
 from passbox.errors import JobFailed, QueryRefused
@@ -17,6 +18,10 @@ from passbox.state.database import Transaction
 from passbox.state.resources import Resource
 
 LONGEST_SECONDS = 12 * 3600  # as documented for protected queries
+UNSAID = (
+    "The query under differential privacy failed. What it ran out of is not told, because that can hang on a "
+    "single row; the operator sees it."
+)
 
 
 @dataclass(frozen=True)
@@ -98,18 +103,17 @@ def run(
     Under differential privacy the engine's own result goes to none of them, only what noise leaves of it.
     """
     privacy = query.approved.privacy
-    exact = None if privacy is None else workspace.directory("exact")
-    with fetched(query.tables, query.approved.columns, results, workspace, tools) as tables:
-        written = tools.engine.run(
-            query.approved,
-            tables,
-            targets if exact is None else [Target(exact, "parquet")],
-            Resources(tools.machine.memory_bytes, tools.machine.cpus, LONGEST_SECONDS),
-            workspace.directory("engine"),
-            workspace.progress,
-        )
-    if privacy is not None and exact is not None:
-        written = private.tell(privacy, exact, targets, query.epsilon, written)
+    if privacy is not None:
+        try:
+            written = _noisy(privacy, query, targets, workspace, tools, results)
+        except JobFailed as failed:
+            # which resource ran out, or which file could not be read, can hang on a single row
+            raise JobFailed(
+                "INSUFFICIENT_COMPUTE", UNSAID, detail=f"{failed.code}: {failed.detail or failed.message}"
+            ) from failed
+        # the least that any query costs: its time can hang on a single row
+        return Ran(written, prices.crpu_milliseconds(query.workers, query.number, 0), {})
+    written = _written(query, targets, workspace, tools, results)
     seconds = written.start_seconds + written.seconds
     usage = {
         "engineStartSeconds": round(written.start_seconds, 3),
@@ -117,3 +121,36 @@ def run(
         "cpuSeconds": written.cpu_seconds,
     }
     return Ran(written, prices.crpu_milliseconds(query.workers, query.number, seconds), usage)
+
+
+def _noisy(
+    privacy: Bounded,
+    query: Query,
+    targets: Sequence[Target],
+    workspace: Workspace,
+    tools: Tools,
+    results: Collection[str],
+) -> Written:
+    """Exact integers from the engine, then their noisy values in every target; nobody hears of progress."""
+    silent = Workspace(workspace.path, lambda _: None)
+    exact = silent.directory("exact")
+    written = _written(query, [Target(exact, "parquet")], silent, tools, results)
+    return private.tell(privacy, exact, targets, query.epsilon, written)
+
+
+def _written(
+    query: Query,
+    targets: Sequence[Target],
+    workspace: Workspace,
+    tools: Tools,
+    results: Collection[str],
+) -> Written:
+    with fetched(query.tables, query.approved.columns, results, workspace, tools) as tables:
+        return tools.engine.run(
+            query.approved,
+            tables,
+            targets,
+            Resources(tools.machine.memory_bytes, tools.machine.cpus, LONGEST_SECONDS),
+            workspace.directory("engine"),
+            workspace.progress,
+        )

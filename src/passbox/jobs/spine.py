@@ -235,7 +235,7 @@ def _deliver(database: Database, tools: Tools, job: Job, checkpoint: Checkpoint)
             "partlyDelivered": True if failure is not None and some else None,
         }
         own = statuses.OF[job.kind]
-        status = own.done if failure is None else own.failed
+        status = own.done if failure is None else own.failed_by(failure["statusCode"])
         if failure is not None and not some:
             book.refund(tx, job.id)  # nothing was posted, unless only the delivery failed
         resource = resources.change(tx, _resource(tx, job), status=status, body=body)

@@ -229,6 +229,12 @@ FAILURES = {
         "epsilon and maxMembershipInferenceAttackScore of the analysis template, and its query",
         "Lower epsilon, or group and round rare values in the query, in a new analysis template.",
     ),
+    "TIMED_OUT": Failure(
+        "The query ran longer than a query may.",
+        SUBMITTER,
+        "the query, and the machine that the operator runs",
+        "Read fewer rows, join on fewer, or ask the operator for a larger machine.",
+    ),
     "TOO_MANY_ARTIFACT_FILES": Failure(
         "The container left more files than may leave.",
         ALGORITHM_OWNER,

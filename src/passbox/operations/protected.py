@@ -15,6 +15,7 @@ _CODES = {
     "ISOLATION_NOT_REACHED": "INVALID_RESOURCE",
     "SANDBOX_UNAVAILABLE": "INTERNAL_ERROR",
     "SANDBOX_VIOLATION": "INTERNAL_ERROR",
+    "TIMED_OUT": "INSUFFICIENT_COMPUTE",
 }
 _RETRYABLE = ("TRANSIENT_ERROR", "INTERNAL_ERROR")
 
@@ -40,7 +41,7 @@ def outcome(row: Resource) -> Output:
             "totalDurationInMillis": round((row.updated - row.created) * _MILLISECONDS),
             "billedResourceUtilization": {"units": row.body["billed"] if billed else 0.0},
         }
-    if row.status == own.failed:
+    if row.status in (own.failed, own.timed_out):
         details = row.body["statusDetails"]
         code = _CODES.get(details["statusCode"], details["statusCode"])
         retry = {"retryable": code in _RETRYABLE}

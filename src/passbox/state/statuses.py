@@ -17,6 +17,11 @@ class Statuses(NamedTuple):
     cancelled: str
     called_off: str
     ending: str
+    timed_out: str = ""
+
+    def failed_by(self, code: str) -> str:
+        """The status of what failed with a status code: AWS has one of its own for time only in queries."""
+        return self.timed_out if code == "TIMED_OUT" and self.timed_out else self.failed
 
     @property
     def in_progress(self) -> tuple[str, ...]:
@@ -48,7 +53,7 @@ OF = {
     "trained_model": _CANCELLABLE,
     "trained_model_inference_job": _CANCELLABLE,
     "protected_query": Statuses(
-        "SUBMITTED", "STARTED", "SUCCESS", "FAILED", "CANCELLED", "CANCELLING", "CANCELLING"
+        "SUBMITTED", "STARTED", "SUCCESS", "FAILED", "CANCELLED", "CANCELLING", "CANCELLING", "TIMED_OUT"
     ),
     "protected_job": Statuses(
         "SUBMITTED", "STARTED", "SUCCESS", "FAILED", "CANCELLED", "CANCELLING", "CANCELLING"

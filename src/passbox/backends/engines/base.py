@@ -7,7 +7,7 @@
 4. `run` runs the query once and writes its rows with `passbox.backends.engines.writer` into every target; it
    counts rows, files and bytes.
 5. It raises JobFailed with a code of ProtectedQueryErrorCode (MALFORMED_QUERY, INSUFFICIENT_COMPUTE,
-   INTERNAL_ERROR, …) and a message without values of anybody's data.
+   INTERNAL_ERROR, …) or TIMED_OUT, and a message without values of anybody's data.
 6. When `run` returns or raises, no process of the engine is left.
 """
 

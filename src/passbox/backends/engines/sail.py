@@ -198,7 +198,7 @@ def _ended(ended: Exit, memory: str, resources: Resources, tail: str, detail: st
             return JobFailed("INSUFFICIENT_COMPUTE", memory, detail=detail)
         case Cause.TIMED_OUT:
             message = f"The query ran longer than the {resources.seconds:g} s that it was given."
-            return JobFailed("INSUFFICIENT_COMPUTE", message, detail=detail)
+            return JobFailed("TIMED_OUT", message, detail=detail)
         case Cause.DISK:
             message = "The query needed more temporary space than it was given."
             return JobFailed("INSUFFICIENT_COMPUTE", message, detail=detail)

@@ -62,7 +62,7 @@ class Spark:
         except Exception as error:
             if late.is_set():
                 message = f"The query ran longer than the {resources.seconds:g} s that it was given."
-                raise JobFailed("INSUFFICIENT_COMPUTE", message, detail=str(error)) from error
+                raise JobFailed("TIMED_OUT", message, detail=str(error)) from error
             raise
         finally:
             timer.cancel()
