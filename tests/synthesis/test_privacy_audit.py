@@ -192,7 +192,7 @@ def test_a_synthesis_stays_below_its_claim(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REQUESTS)
 def test_a_synthesis_stays_below_its_claim_in_many_runs(name: str) -> None:
-    bound = bounded(synthesized(REQUESTS[name], 60), 2500)
+    bound = bounded(synthesized(REQUESTS[name], 60), 1000)
     assert bound.epsilon <= 1, bound
 
 
@@ -204,7 +204,7 @@ def test_a_synthesis_with_one_marginal_without_noise_is_refuted() -> None:
 
 @pytest.mark.slow
 def test_a_synthesis_with_float_noise_is_refuted() -> None:
-    bound = bounded(synthesized(REQUESTS["target"], 60, in_floats), 4000)
+    bound = bounded(synthesized(REQUESTS["target"], 60, in_floats), 2000)
     assert bound.epsilon > 1, bound
 
 

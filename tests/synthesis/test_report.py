@@ -167,6 +167,31 @@ def test_failures_and_their_remedies_are_shown() -> None:
     assert failed.failures[0].message in words
 
 
+def test_tables_with_hardly_anything_in_them_have_a_report() -> None:
+    """Columns of nulls only, of one value, of booleans; a target that nothing can be learnt of."""
+    table = pa.table(
+        {
+            "void": pa.nulls(ROWS, pa.float64()),
+            "gone": pa.nulls(ROWS, pa.string()),
+            "same": pa.array([7] * ROWS),
+            "flag": pa.array([True] * ROWS),
+        }
+    )
+    columns = (
+        Column("void", "numerical", low=0.0, high=1.0),
+        Column("gone", "categorical", values=("a", "b")),
+        Column("same", "numerical", low=0, high=9),
+        Column("flag", "categorical", values=(True, False)),
+    )
+    request = Request(columns, Fraction(5), target="flag")
+    fit, held = hold_out(table, b"key")
+    synthetic = synthesize(fit, request, seeded(1))
+    exact = judge(fit, held, synthetic.table, columns, Thresholds(0.6), key=b"key")
+    words = Reader(report(synthetic, request, fit, held, exact=exact).html()).words
+    assert "Not measured." in words
+    assert exact.attack.value == pytest.approx(0.5, abs=0.05)
+
+
 def test_the_unit_of_privacy_is_named() -> None:
     people = TABLE.append_column("person", pa.array([f"p{i % 1000}" for i in range(ROWS)]))
     fit, held = hold_out(people, b"key", person="person")

@@ -136,6 +136,8 @@ def test_classes_and_numbers(target: str, measure: str) -> None:
 def test_what_cannot_be_measured_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     constant = LIKE.set_column(3, "kept", pa.array([True] * ROWS))
     assert "one value only in the rows to train on" in learn(REAL, constant, TEST, COLUMNS, "kept").note
+    same = TEST.set_column(2, "weight", pa.array([3] * ROWS))
+    assert "one value only in the rows to test on" in learn(REAL, LIKE, same, COLUMNS, "weight").note
     assert "fewer than 20" in learn(REAL, LIKE, TEST.slice(0, 5), COLUMNS, "kept").note
     real_import = builtins.__import__
 

@@ -147,10 +147,13 @@ def _tested(model: Any, features: Any, truth: Any, classes: bool, seed: int) -> 
             return float(np.nanmean(areas)) if not np.isnan(areas).all() else float("nan")
     else:
         predicted = model.predict(features)
+        if (truth == truth[0]).all():
+            return None
 
         def measure(rows: Any) -> float:
             around = ((truth[rows] - truth[rows].mean()) ** 2).sum()
-            return float(1 - ((truth[rows] - predicted[rows]) ** 2).sum() / max(around, 1e-300))
+            missed = ((truth[rows] - predicted[rows]) ** 2).sum()
+            return float(1 - missed / around) if around > 0 else float("nan")
 
     return _resampled(measure, len(truth), seed)
 
