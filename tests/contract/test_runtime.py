@@ -86,6 +86,11 @@ def test_the_log_holds_both_streams_and_is_cut(bench):
     assert ran.exit.status == 0
 
 
+def test_a_program_may_make_a_terminal_of_its_own(bench):
+    ran = bench.run("import os; ours, theirs = os.openpty(); os.write(theirs, b'x'); print(os.read(ours, 1))")
+    assert ran.log == "b'x'\n"
+
+
 def test_no_log_is_fine(bench):
     assert bench.runtime.start(bench.spec("print('x' * 100_000)", log=None)).wait(20).status == 0
 

@@ -73,9 +73,11 @@ def mount(source: str, target: str, kind: str | None, flags: int, options: str =
     )
 
 
-def restrict_mount(target: str, options: Collection[str], read_only: bool) -> None:
-    """Gives a mount that has `options` (as mountinfo names them) nosuid as well, and makes it read-only."""
+def restrict_mount(target: str, options: Collection[str], *, read_only: bool, devices: bool) -> None:
+    """Gives a mount that has `options` (as mountinfo names them) nosuid as well, nodev unless it may hold
+    `devices`, and makes it read-only."""
     flags = MS_REMOUNT | MS_BIND | MS_NOSUID | (MS_RDONLY if read_only or "ro" in options else 0)
+    flags |= 0 if devices else MS_NODEV
     flags |= sum(flag for name, flag in _MOUNT_OPTIONS.items() if name in options)
     mount("none", target, None, flags)
 

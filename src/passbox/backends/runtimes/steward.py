@@ -103,12 +103,11 @@ class Steward(Shepherd):
         self.namespace = os.stat(f"/proc/{self.init}/ns/pid").st_ino
         self.group = cgroup.of_process(self.init)
 
-    def _may_write(self) -> set[str]:
-        return {*self.plan["targets"], "/dev/pts"}
-
     def _close_mounts(self) -> None:
-        """Makes every mount but the granted ones read-only, and none obey set-uid bits. An engine's own
-        read-only root leaves /proc and /dev writable, and Podman's brings unlimited tmpfs of its own."""
+        """Makes every mount but the granted ones read-only, and none obey set-uid bits or hold devices.
+
+        An engine's own read-only root leaves /proc and /dev writable, and Podman's brings unlimited tmpfs.
+        """
         mounts = attest.mounts(self.init)
         namespace = os.open(f"/proc/{self.init}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         helper = os.fork()
@@ -117,8 +116,10 @@ class Steward(Shepherd):
             try:
                 linux.setns(namespace, linux.CLONE_NEWNS)
                 for target, options in mounts.items():
-                    read_only = target not in self._may_write()
-                    linux.restrict_mount(target, options, read_only)
+                    granted = target in self.plan["targets"]
+                    devices = f"{target}/".startswith("/dev/") and not granted
+                    read_only = not granted and target != "/dev/pts"
+                    linux.restrict_mount(target, options, read_only=read_only, devices=devices)
                 status = 0
             finally:
                 os._exit(status)
