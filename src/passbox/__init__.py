@@ -3,17 +3,24 @@
 The services `cleanrooms` and `cleanroomsml` come with every AWS SDK. What a room offers beyond them is the
 service `passbox`, whose model lies here: name `models_path()` in AWS_DATA_PATH, and stock boto3 knows it as
 well, or make clients from `boto3_session()`. Knows no room of the house.
+
+Imports next to nothing: beside every sandbox a process starts that comes through here.
 """
 
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False  # importing typing would cost every start milliseconds
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["add_models", "boto3_session", "models_path"]
 
 
 def models_path() -> str:
     """The folder of service models for AWS_DATA_PATH, in the layout that botocore reads."""
-    return str(Path(__file__).parent / "models")
+    return f"{os.path.dirname(__file__)}/models"  # noqa: PTH120  see above
 
 
 def add_models(session: Any) -> Any:

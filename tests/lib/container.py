@@ -124,7 +124,7 @@ class Room:
             resources.change(tx, resources.require(tx, kind, id), **changes)
 
     def program(self, **roles: str) -> None:
-        """Makes a folder of the programs `train` and `serve` the algorithm's image."""
+        """Makes a folder of programs, `train` or `serve` and what is beside them, the algorithm's image."""
         self._number += 1
         folder = self.home / f"image{self._number}"
         folder.mkdir()

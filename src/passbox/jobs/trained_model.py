@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from passbox.backends.images.image import PROGRAM
 from passbox.backends.runtimes import artifacts
 from passbox.backends.runtimes.base import Cause, Exit, Mount, SandboxSpec
 from passbox.backends.runtimes.base import Output as Writable
@@ -28,7 +29,7 @@ from passbox.state.resources import Resource
 
 DEFAULT_SECONDS = 24 * 3600  # SageMaker's default of maxRuntimeInSeconds
 MODEL_FILE, OUTPUT_FILE = "model.tar.gz", "output.tar.gz"
-_INPUT, _OUTPUT = "/opt/ml/input", "/opt/ml/output"
+_CODE, _INPUT, _OUTPUT = "/opt/ml/code", "/opt/ml/input", "/opt/ml/output"
 _DATA_TYPES = {"csv": "text/csv", "parquet": "application/x-parquet"}
 _INTERFACE, _GROUP = "lo", "homogeneousCluster"
 _LONGEST_VARIABLE = 100_000  # bytes; the kernel takes 128 KiB
@@ -203,10 +204,12 @@ def _spec(
         "output": (left.output, _OUTPUT),
         "data": (left.data, f"{_OUTPUT}/data"),
     }
+    # where the toolkit looks for scripts
+    code = [Mount(one.source, _CODE) for one in plan.container.image.mounts if one.target == PROGRAM]
     return plan.container.spec(
         plan.arguments,
         _variables(plan, hosts, index),
-        mounts=(Mount(left.config, f"{_INPUT}/config"),),
+        mounts=(Mount(left.config, f"{_INPUT}/config"), *code),
         outputs=tuple(Writable(host, place, writable[name]) for name, (host, place) in places.items()),
         log=left.log,
         host=hosts[index],
