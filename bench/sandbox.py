@@ -60,7 +60,7 @@ def main() -> None:
     found = measure()
     above = found["sealed"] - found["bare"]
     print(f"start to first line of Python: bare {found['bare']:.0f} ms, sealed {found['sealed']:.0f} ms")
-    print(f"above bare: {above:.0f} ms (bound 150 ms)")
+    print(f"above bare: {above:.0f} ms (bound 60 ms)")
 
 
 if __name__ == "__main__":

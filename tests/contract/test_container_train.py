@@ -61,7 +61,8 @@ def test_what_a_container_sees(room):
         "RecordWrapperType": "None",
         "ContentType": "text/csv",
     }
-    assert len(files) == 5
+    assert "/opt/ml/code/train" in files  # where the toolkit looks for scripts
+    assert len(files) == 6
     expected = {
         "SM_MODEL_DIR": "/opt/ml/model",
         "SM_OUTPUT_DIR": "/opt/ml/output",

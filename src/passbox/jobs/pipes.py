@@ -11,14 +11,13 @@ epoch is there before this one is opened.
 import contextlib
 import fcntl
 import os
-import select
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 _PIPE_BYTES = 1 << 20  # what a process without privileges may ask for
-_JOIN_SECONDS = 0.1
+_JOIN_SECONDS = 0.02
 
 
 class Pipes:
@@ -27,7 +26,6 @@ class Pipes:
     def __init__(self, directory: Path, channels: Mapping[str, Sequence[Path]]) -> None:
         self._directory = directory
         self._stopping = False
-        self._stop = os.eventfd(0)
         self._broken: list[BaseException] = []
         self._feeders = [
             threading.Thread(target=self._feed, args=(name, files), daemon=True)
@@ -46,20 +44,26 @@ class Pipes:
     ) -> None:
         """Ends the feeding. Where a file could not be read, OSError: what was read instead was cut short."""
         self._stopping = True
-        os.eventfd_write(self._stop, 1)
-        held: list[int] = []
+        held: dict[Path, int] = {}
         for feeder in self._feeders:
             while feeder.is_alive():
-                # whoever waits for a reader gets one; held, because the wait may begin only now
-                for path in self._directory.iterdir():
-                    if path.is_fifo():
-                        with contextlib.suppress(FileNotFoundError):
-                            held.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+                self._let_go(held)
                 feeder.join(_JOIN_SECONDS)
-        for descriptor in (*held, self._stop):
+        for descriptor in held.values():
             os.close(descriptor)
         if self._broken and error is None:
             raise self._broken[0]
+
+    def _let_go(self, held: dict[Path, int]) -> None:
+        """Gives feeders that wait what they wait for: a reader, held because the wait may begin only now, and
+        room in the pipe, where somebody outside the job's reach has it open still."""
+        for path in self._directory.iterdir():
+            if path not in held and path.is_fifo():
+                with contextlib.suppress(FileNotFoundError):
+                    held[path] = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        for descriptor in held.values():
+            with contextlib.suppress(BlockingIOError):
+                os.read(descriptor, _PIPE_BYTES)
 
     def _make(self, name: str, epoch: int) -> Path:
         path = self._directory / f"{name}_{epoch}"
@@ -84,19 +88,13 @@ class Pipes:
 
     def _pour(self, pipe: int, files: Sequence[Path]) -> None:
         """Moves the files into a pipe, until its reader has gone or the feeding ends."""
-        os.set_blocking(pipe, False)
         with contextlib.suppress(OSError):  # the user may have many large pipes already
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        poll = select.poll()
-        poll.register(pipe, select.POLLOUT)
-        poll.register(self._stop, select.POLLIN)
         for path in files:
             with path.open("rb", buffering=0) as source:
-                while not self._stopping:
+                moved = 1
+                while moved and not self._stopping:
                     try:
-                        if not os.splice(source.fileno(), pipe, _PIPE_BYTES):
-                            break
-                    except BlockingIOError:
-                        poll.poll()
+                        moved = os.splice(source.fileno(), pipe, _PIPE_BYTES)
                     except BrokenPipeError:
                         return
