@@ -70,6 +70,12 @@ FAILURES = {
         "imageUri of the configured model algorithm, and the images of this room",
         "The operator adds the image with `passbox image add`, or the algorithm names one that is there.",
     ),
+    "INSTANCE_TYPE_TOO_LARGE": Failure(
+        "The instance type is larger than the machine of this room, and the operator has it refused then.",
+        SUBMITTER,
+        "resourceConfig.instanceType of the request, and the operator's table of instance types",
+        "Choose a smaller instance type, or ask the operator to allow scaling or for a larger machine.",
+    ),
     "INSUFFICIENT_COMPUTE": Failure(
         "The query or the script needed more memory, disk or time than it was given.",
         SUBMITTER,
