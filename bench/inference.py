@@ -1,7 +1,7 @@
 """Records scored a second through the sealed server, beside the same model called in one process.
 
-Both sides do the same with the same batches: read CSV, predict, write a probability a line. Medians, in turns;
-starting a server and loading the model are left out of both.
+Both sides do the same with the same batches: read CSV, predict, write a probability a line. Medians; starting
+a server and loading the model are left out of both.
 
 python -m bench.inference
 

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from passbox.backends.engines.writer import Counted
-    from passbox.synthesis import Request, Source, Synthetic
-    from passbox.synthesis.score import Scores, Thresholds
+    from passbox.synthesis import Report, Request, Scores, Source, Synthetic, Thresholds
 
 # what starts the program where the package is not installed: its place is the first argument
 BOOT = "import sys; sys.path.append(sys.argv[1]); from passbox.synthesize import main; main()"
@@ -27,36 +26,19 @@ PROGRESS = "progress: "  # begins the lines of standard output that say how far 
 OUTCOME, DATA, REPORT = "outcome.json", "data", "report.json"
 ROWS, COLUMNS = (1_500, 10_000_000), (5, 1_000)  # AWS's limits, but for its most rows, a quarter of ours
 TARGET_ROWS, TARGET_VALUES = 1_000, 100
+FIT_ROWS = ROWS[0] * 19 // 20  # what is left of the fewest rows once a twentieth is held out
 Format = Literal["csv", "parquet"]
 
 
 @dataclass(frozen=True)
 class Generated:
-    """synthetic: what was generated, with its claim and what it cost; scores: whether it gives rows away."""
+    """synthetic: what was generated, with its claim and what it cost; scores: whether it gives rows away;
+    report: both, beside the real rows.
+    """
 
-    request: "Request"
     synthetic: "Synthetic"
     scores: "Scores"
-
-    def told(self) -> dict[str, Any]:
-        """What everybody may see: all of it was paid for under epsilon."""
-        synthetic, person = self.synthetic, self.request.person
-        return {
-            "claim": {
-                "epsilon": float(synthetic.epsilon),
-                "delta": float(synthetic.delta),
-                "unit": "row" if person is None else f"the rows of one {person.column}, {person.cap} at most",
-                "private": synthetic.private,
-            },
-            "spends": [
-                {"what": spend.what, "rho": float(spend.rho), "epsilon": float(spend.epsilon)}
-                for spend in synthetic.spends
-            ],
-            "scores": [
-                asdict(score) for score in (self.scores.attack, self.scores.copies, self.scores.found)
-            ],
-            "failures": [asdict(failure) for failure in self.scores.failures],
-        }
+    report: "Report"
 
 
 def generate(
@@ -68,30 +50,36 @@ def generate(
 ) -> Generated:
     """Holds a twentieth of the rows out, learns from the others, generates rows, and judges them by both.
 
-    Everything that `synthetic` and `scores` tell is within the request's (epsilon, delta); the report is not.
-    JobFailed or ValidationException: nothing can be generated from this.
+    Everything that `synthetic`, `scores` and `report.public` tell is within the request's (epsilon, delta);
+    the rest of the report is not. JobFailed or ValidationException: nothing can be generated from this.
     """
-    from passbox.synthesis import accounting, synthesize
-    from passbox.synthesis.hold_out import hold_out
-    from passbox.synthesis.score import Noise, judge
+    from passbox.synthesis import Noise, hold_out, judge, report, synthesize
 
     _check_columns(request)
     key = source.draw(32)
-    fit, held_out = hold_out(table, key, request.person.column if request.person else None)
-    synthetic = synthesize(fit, request, source, progress)
+    person = request.person
+    fit, held_out = hold_out(table, key, person.column if person else None)
+    synthetic = synthesize(fit, replace(request, fewest=FIT_ROWS), source, progress)
     _check_rows(synthetic.table, request)
-    progress("attacking the generated rows")
+    progress("Attacking the generated rows.")
     [share] = [spend.rho for spend in synthetic.spends if spend.what == "score"]
     budget = Noise(
         members=share,
-        # whoever is held out is in nothing else, so the whole budget is his
-        held_out=accounting.rho_of(request.epsilon, request.delta * accounting.CONVERSION),
+        held_out=synthetic.rho,  # whoever is held out is in nothing else, so the whole budget is his
         rows=synthetic.table.num_rows,
         source=source,
-        person=request.person,
+        person=person,
     )
-    scores = judge(fit, held_out, synthetic.table, request.columns, thresholds, key=key, budget=budget)
-    return Generated(request, synthetic, scores)
+    compared = (fit, held_out, synthetic.table, request.columns, thresholds)
+    scores = judge(*compared, key=key, budget=budget)
+    progress("Comparing real and generated rows.")
+    exact = judge(*compared, key=key)
+    seed = int.from_bytes(source.draw(4))
+    return Generated(
+        synthetic,
+        scores,
+        report(synthetic, request, fit, held_out, scores=scores, exact=exact, seed=seed),
+    )
 
 
 def _check_columns(request: "Request") -> None:
@@ -107,18 +95,16 @@ def _check_rows(table: "pa.Table", request: "Request") -> None:
     """Asks the generated rows, which are as many as the real ones to within noise, so that the answer tells
     nothing that they do not tell.
     """
-    from passbox.synthesis.hold_out import ONE_IN
-
-    fewest, most = ROWS
-    if not fewest * (1 - 1 / ONE_IN) <= table.num_rows <= most:
+    most = ROWS[1]
+    if table.num_rows > most:
         raise JobFailed(
             "INVALID_SYNTHETIC_DATA_INPUT",
-            f"Synthetic data needs {fewest:,} to {most:,} rows; the result has about {table.num_rows:,}.",
+            f"Synthetic data is made from {most:,} rows or fewer; there are about {table.num_rows:,}.",
         )
     if request.target is None:
         return
     target = table[request.target]
-    if target.length() - target.null_count < TARGET_ROWS * (1 - 1 / ONE_IN):
+    if target.length() - target.null_count < TARGET_ROWS * FIT_ROWS / ROWS[0]:
         raise JobFailed(
             "INVALID_SYNTHETIC_DATA_INPUT",
             f"The predictive column {request.target} needs {TARGET_ROWS:,} rows or more in which it is not "
@@ -158,8 +144,8 @@ def main() -> None:
 def _run(document: Mapping[str, Any], rows: Path, made: Path) -> dict[str, Any]:
     import pyarrow.parquet as parquet
 
-    from passbox.synthesis import Source, declaration
-    from passbox.synthesis.score import ATTACK_VERSION, Thresholds
+    from passbox.synthesis import Source, Thresholds, declaration
+    from passbox.synthesis.score import ATTACK_VERSION
 
     parameters = document["parameters"]
     table = parquet.read_table(rows)
@@ -168,7 +154,8 @@ def _run(document: Mapping[str, Any], rows: Path, made: Path) -> dict[str, Any]:
     source = Source(os.urandom, private=True)
     found = generate(table, request, thresholds, source, lambda line: print(PROGRESS + line, flush=True))
     counted = write(found.synthetic.table, made / DATA, document["format"])
-    (made / REPORT).write_text(json.dumps({"member": found.told(), "owner": found.told()}))
+    documents = {"member": found.report.public(), "owner": found.report.content}
+    (made / REPORT).write_text(json.dumps(documents))
     score = {"attackVersion": ATTACK_VERSION, "score": found.scores.attack.value}
     return {
         "rows": counted.rows,

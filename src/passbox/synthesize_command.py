@@ -6,7 +6,6 @@ Knows files and how to ask; what is done is `synthesize.generate`'s.
 import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +54,7 @@ def synthesize(
     as_json: bool,
 ) -> None:
     """Make differentially private synthetic rows from FILE (Parquet or CSV)."""
-    from passbox.synthesis import Source, seeded
-    from passbox.synthesis.score import Thresholds
+    from passbox.synthesis import Source, Thresholds, seeded
     from passbox.synthesize import generate
 
     try:
@@ -75,7 +73,7 @@ def synthesize(
         )
     _write(found.synthetic.table, out)
     if as_json:
-        print_json({"rows": found.synthetic.table.num_rows, "out": str(out), **found.told()})
+        print_json({"out": str(out), **found.report.public()})
         return
     _show(found, out)
 
@@ -150,32 +148,29 @@ def _write(table: "pa.Table", out: Path) -> None:
 
 
 def _show(found: "Generated", out: Path) -> None:
-    told = found.told()
-    show(
-        [{"for": one["what"], "epsilon": f"{one['epsilon']:.4f}"} for one in told["spends"]],
-        ["for", "epsilon"],
-        empty="",
-    )
-    show(
-        [
-            {
-                "score": score.name,
-                "value": f"{score.value:.3f}",
-                "interval": f"{score.low:.3f} to {score.high:.3f}",
-                "allowed": f"{score.limit:.3f}",
-            }
-            for score in (found.scores.attack, found.scores.copies, found.scores.found)
-        ],
-        ["score", "value", "interval", "allowed"],
-        empty="",
-    )
-    claim = told["claim"]
-    private = "" if claim["private"] else " NOT PRIVATE: the run was seeded."
+    told = found.report.public()
+    privacy = told["privacy"]
+    rows = [{"for": one["what"], "epsilon": f"{one['epsilon']:.4f}"} for one in privacy["spends"]]
+    show(rows, ["for", "epsilon"], empty="")
+    scores = [
+        {
+            "score": one["name"],
+            "value": f"{one['value']:.3f}",
+            "interval": f"{one['low']:.3f} to {one['high']:.3f}",
+            "allowed": f"{one['limit']:.3f}",
+        }
+        for one in told["scores"]["figures"]
+    ]
+    show(scores, ["score", "value", "interval", "allowed"], empty="")
+    seeded = "" if privacy["private"] else " NOT PRIVATE: the run was seeded."
     click.echo(
-        f"{found.synthetic.table.num_rows:,} rows in {out}: ({claim['epsilon']:g}, {claim['delta']:g})-"
-        f"differentially private for {claim['unit']}.{private}"
+        f"{found.synthetic.table.num_rows:,} rows in {out}: ({privacy['epsilon']:g}, {privacy['delta']:g})-"
+        f"differentially private for {privacy['unit']}.{seeded}"
     )
 
 
 def _report(found: "Generated", file: Path) -> None:
-    file.write_text(json.dumps(found.told(), indent=2, default=asdict))
+    if file.suffix == ".json":
+        file.write_bytes(found.report.json())
+    else:
+        file.write_text(found.report.html())

@@ -57,7 +57,7 @@ def shop(service: Service) -> Workshop:
     payment = {"owner": pays(synthetic=True), "runner": pays(query=True, training=True, inference=True)}
     shop = Workshop(service.room, payment)
     shop.bring("people", people())
-    shop.bring("few", "".join(people().splitlines(keepends=True)[:1_201]))
+    shop.bring("few", "".join(people().splitlines(keepends=True)[:501]))
     return shop
 
 
@@ -111,6 +111,7 @@ def test_generated_rows_of_the_same_schema(shop: Workshop) -> None:
         **shop.whole(), mlInputChannelArn=done["mlInputChannelArn"]
     )
     assert seen["syntheticDataConfiguration"] == done["syntheticDataConfiguration"]
+    _check_report(shop, done["mlInputChannelArn"])
     posted = {
         (entry["cost_type"], entry["payer"])
         for entry in shop.transfers()
@@ -118,6 +119,24 @@ def test_generated_rows_of_the_same_schema(shop: Workshop) -> None:
     }
     assert ("machineLearning.syntheticDataGeneration", shop.account("owner")) in posted
     assert ("queryCompute", shop.account("runner")) in posted
+
+
+def _check_report(shop: Workshop, arn: str) -> None:
+    """The owner of the only table is shown all; whoever else is a member, what was paid for."""
+
+    def report(party: str) -> tuple[str, Any]:
+        client = shop.room.passbox(shop.account(party))
+        found = client.get_synthetic_data_report(**shop.whole(), mlInputChannelArn=arn)
+        return found["audience"], found["report"]
+
+    assert [report(party)[0] for party in ("owner", "runner", "vendor")] == ["OWNER", "MEMBER", "MEMBER"]
+    whole, told = report("owner")[1], report("vendor")[1]
+    assert told == report("runner")[1]
+    assert set(told) == {"table", "privacy", "scores"}
+    assert {key: whole[key] for key in told} == told
+    assert sum(spend["epsilon"] for spend in told["privacy"]["spends"]) <= 3.0
+    assert told["scores"]["private"]
+    assert whole["utility"]["learned"]["target"] == "late" or whole["utility"]["learned"]
 
 
 def _by_age(rows: list[dict[str, str]]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
@@ -129,7 +148,7 @@ def _by_age(rows: list[dict[str, str]]) -> tuple[list[dict[str, str]], list[dict
 @pytest.mark.parametrize(
     ("text", "more", "code", "words"),
     [
-        (TEXT.replace("people", "few"), {}, "INVALID_SYNTHETIC_DATA_INPUT", "1,500"),
+        (TEXT.replace("people", "few"), {}, "INVALID_SYNTHETIC_DATA_INPUT", "1,425"),
         (TEXT.replace("city,", "person AS city,"), {}, "SYNTHESIS_COLUMN_REFUSED", "city"),
     ],
     ids=["too few rows", "a column that identifies"],

@@ -65,6 +65,7 @@ class Request:
     target:  the column that is to be predicted from the others, if there is one.
     rows:    how many rows to make; None: as many as the table has, to within noise.
     person:  the unit of privacy; None: one row.
+    fewest:  how many rows the table must have, to within noise.
     score:   the share of the budget, 0 to 1, that is kept for a score of the result.
     """
 
@@ -76,6 +77,7 @@ class Request:
     person: Person | None = None
     dependencies: tuple[Dependency, ...] = field(default=())
     score: Fraction = Fraction(0)
+    fewest: int = 1
 
     def column(self, name: str) -> Column:
         """The column of this name; ValidationException where there is none."""

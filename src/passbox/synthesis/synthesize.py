@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from passbox.errors import JobFailed
 from passbox.synthesis import dependency, modelling, sampling
 from passbox.synthesis.accounting import Budget, Spend
 from passbox.synthesis.encoding import Array, labels_only
@@ -72,6 +73,12 @@ def synthesize(
     counted = bounded(plain, person)
     noisy, _ = meter.release(COUNT, np.array([counted.num_rows]), budget.left * COUNT_SHARE)
     rows = max(1, int(noisy[0]))
+    if rows < request.fewest:
+        raise JobFailed(
+            "INVALID_SYNTHETIC_DATA_INPUT",
+            f"Synthetic data is made from {request.fewest:,} rows or more; there are about {rows:,}. Select "
+            "more.",
+        )
     progress("Finding the domains of the columns.")
     every = features(counted, request, rows, meter)
     codes = {feature.name: feature.domain.encode(counted[feature.name]) for feature in every}
