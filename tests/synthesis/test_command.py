@@ -1,0 +1,104 @@
+"""`passbox synthesize`: a file in, a file and a report out; nothing is written where something is wrong."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+import pyarrow.parquet as parquet
+import pytest
+from click.testing import CliRunner, Result
+
+from passbox.__main__ import cli
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    draw = random.Random(3)
+    ages = [draw.randrange(18, 90) for _ in range(2_000)]
+    table = pa.table(
+        {
+            "Age": pa.array(ages, pa.int16()),
+            "spent": [age * 2.5 for age in ages],
+            "sex": [draw.choice("fm") for _ in ages],
+            "zip": pa.array([draw.choice([100, 200, 300]) for _ in ages], pa.int32()),
+            "late": [draw.random() < age / 100 for age in ages],
+        }
+    )
+    path = tmp_path_factory.mktemp("data") / "people.parquet"
+    parquet.write_table(table, path)
+    return path
+
+
+def run(file: Path, out: Path, *more: str) -> Result:
+    arguments = ["synthesize", str(file), "--epsilon", "3", "--out", str(out), *more]
+    return CliRunner().invoke(cli, arguments, catch_exceptions=False)
+
+
+def test_rows_and_report(file: Path, tmp_path: Path) -> None:
+    out, page = tmp_path / "made.parquet", tmp_path / "report.html"
+    more = ("--target", "late", "--categorical", "zip", "--report", str(page))
+    ran = run(file, out, *more)
+    assert ran.exit_code == 0, ran.output
+    assert "(3, 1e-09)-differentially private for one row" in ran.stdout
+    made, real = parquet.read_table(out), parquet.read_table(file)
+    assert made.schema.equals(real.schema)
+    assert set(made["zip"].to_pylist()) <= {100, 200, 300, None}
+    assert page.read_text().startswith("<!doctype html>")
+    assert list(tmp_path.iterdir()) in ([out, page], [page, out])
+
+
+def test_json_and_csv(file: Path, tmp_path: Path) -> None:
+    source, out, report = tmp_path / "in.csv", tmp_path / "out.csv", tmp_path / "report.json"
+    arrow_csv.write_csv(parquet.read_table(file), source)
+    ran = run(source, out, "--json", "--report", str(report))
+    told = json.loads(ran.stdout)
+    assert told["privacy"]["private"] is True
+    assert told["table"]["rows"] == arrow_csv.read_csv(out).num_rows
+    assert json.loads(report.read_text())["privacy"] == told["privacy"]
+
+
+def test_a_seed_repeats_and_is_said_not_to_be_private(file: Path, tmp_path: Path) -> None:
+    made = []
+    for name in ("a.csv", "b.csv"):
+        ran = run(file, tmp_path / name, "--seed", "7")
+        assert "NOT PRIVATE" in ran.stdout
+        made.append((tmp_path / name).read_bytes())
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--target", "nope"], "There is no column nope; there are Age, spent, sex, zip, late."),
+        (["--declaration", "{said}"], "The declaration is about a column nope"),
+        (["--declaration", "{junk}"], "is not a JSON file"),
+        (["--declaration", "{odd}"], "is not of its type int16"),
+        (["--epsilon", "0"], "epsilon"),
+    ],
+    ids=["target", "unknown column", "no JSON", "type", "no epsilon"],
+)
+def test_what_is_wrong_is_said_and_nothing_written(
+    file: Path, tmp_path: Path, more: list[str], words: str
+) -> None:
+    said: dict[str, Any] = {
+        "said": {"columns": [{"columnName": "nope", "low": "1", "high": "2"}]},
+        "odd": {"columns": [{"columnName": "age", "low": "young", "high": "old"}]},
+    }
+    for name, document in said.items():
+        (tmp_path / name).write_text(json.dumps(document))
+    (tmp_path / "junk").write_text("{")
+    places = {name: str(tmp_path / name) for name in ("said", "odd", "junk")}
+    ran = run(file, tmp_path / "out.csv", *(one.format(**places) for one in more))
+    assert ran.exit_code != 0
+    assert words in ran.output
+    assert "Traceback" not in ran.output
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_file_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "in.parquet").write_text("no parquet")
+    ran = run(tmp_path / "in.parquet", tmp_path / "out.csv")
+    assert (ran.exit_code, "cannot be read" in ran.output) == (1, True)
