@@ -9,7 +9,7 @@ import botocore.session
 import pytest
 
 from passbox.errors import JobFailed, Misconfigured
-from passbox.jobs.batches import batches
+from passbox.jobs.batches import Header, batches
 from passbox.jobs.forget import forget
 from passbox.jobs.instances import Instances, read_instances
 from passbox.jobs.standing import segment
@@ -41,7 +41,7 @@ def test_batches(text, most, expected):
 
 
 def test_batches_without_a_header():
-    assert cut(b"1\n2\n", 2, header=False) == [("1\n", 1), ("2\n", 1)]
+    assert cut(b"h\n1\n2\n", 2, header=Header.NONE) == [("1\n", 1), ("2\n", 1)]
 
 
 @pytest.mark.parametrize("text", [b"h\n12345\n", b'h\n"' + b"\n" * 100, b"header\n1\n"])
