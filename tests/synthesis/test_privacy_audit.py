@@ -202,12 +202,6 @@ def test_a_synthesis_with_one_marginal_without_noise_is_refuted() -> None:
     assert "vector 3" in bound.event
 
 
-@pytest.mark.slow
-def test_a_synthesis_with_float_noise_is_refuted() -> None:
-    bound = bounded(synthesized(REQUESTS["target"], 60, in_floats), 2000)
-    assert bound.epsilon > 1, bound
-
-
 DISCOVERED = Request(
     (Column("tree", "categorical"), Column("sick", "categorical", values=(True, False))), Fraction(1), DELTA
 )
