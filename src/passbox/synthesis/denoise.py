@@ -12,7 +12,9 @@ import numpy as np
 from passbox.synthesis.encoding import Array
 from passbox.synthesis.measurement import project
 
-_SURE = 4.0  # standard deviations, squared, beyond which a cell speaks for itself
+_SURE = 2.0  # standard deviations, squared, beyond which a cell speaks for itself
+_FAR = 9.0  # the same, for cells that say nothing of the others
+_FAR = 9.0  # the same, for cells that say nothing of the others
 _SMALL = 1e-9
 
 
@@ -59,8 +61,9 @@ def shrunk(noisy: Array, expected: Array, variance: float) -> Array:
 
     """
     apart = noisy - expected
-    beyond = float((apart**2).sum()) - variance * apart.size
-    spread = max(beyond, 0.0) / max(float((expected**2).sum()), _SMALL) * expected**2
+    near = apart**2 < _FAR * variance
+    beyond = float((apart[near] ** 2).sum()) - variance * float(near.sum())
+    spread = max(beyond, 0.0) / max(float((expected[near] ** 2).sum()), _SMALL) * expected**2
     weight = spread / (spread + variance)
     alone = 1 - _SURE * variance / np.maximum(apart**2, _SMALL)
     result: Array = expected + np.maximum(weight, alone) * apart

@@ -19,7 +19,7 @@ from passbox.synthesis.accounting import DISCOVERY
 from passbox.synthesis.domain import Cells, Labels
 from passbox.synthesis.encoding import Array, distance, number, numbers
 from passbox.synthesis.measurement import CHUNK, Meter, project
-from passbox.synthesis.noise import table as noise_table
+from passbox.synthesis.noise import noise
 
 DOMAINS, SHAPES = "domains", "numeric shapes"
 _PARTS = 64  # of an octave, in which bounds are looked for, once the octaves are known
@@ -53,7 +53,7 @@ def labels(
     each = rho * 7 / 8
     variance = Fraction(sensitivity**2) / (2 * each)
     delta = meter.budget.delta * DISCOVERY / columns
-    chosen = noise_table(variance)
+    chosen = noise(variance)
     low, high = 0, chosen.bound + 1
     while low < high:
         middle = (low + high) // 2

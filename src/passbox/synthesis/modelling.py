@@ -21,6 +21,7 @@ from passbox.synthesis.target import Classes
 
 STAR, CLIQUES = "class with each column", "cliques"
 STAR_SHARE, TREE_SHARE, EDGES_SHARE = Fraction(20, 100), Fraction(6, 100), Fraction(4, 100)
+HANGING_SHARE = Fraction(70, 100)
 CLIQUE_CELLS, ALL_CELLS = 400_000, 2_000_000
 MOST_GROUPS = 20
 TREED = 60  # columns that may have cliques of their own; the others hang on the class alone
@@ -49,11 +50,13 @@ def learn(
     """
     given, size = classes.of, classes.size
     whole = meter.budget.left
-    stars, variance = _stars(codes, features, given, size, rows, whole * STAR_SHARE, meter)
+    hanging = max(0, len(features) - TREED)  # columns that have no other table
+    share = STAR_SHARE + (HANGING_SHARE - STAR_SHARE) * hanging / len(features)
+    stars, variance = _stars(codes, features, given, size, rows, whole * share, meter)
     treed = _treed(stars, variance)
     if len(treed) < 2:
         return Learned(stars[0].sum(axis=1), stars, [], None)
-    each = (whole - whole * (STAR_SHARE + TREE_SHARE + EDGES_SHARE)) / int(len(treed) * EDGES)
+    each = (whole - whole * (share + TREE_SHARE + EDGES_SHARE)) / int(len(treed) * EDGES)
     _group(features, stars, treed, rows, meter.deviation(each), size, variance)
     coarse = [features[at].groups[codes[at]].astype(np.uint8) for at in treed]
     singles = [_summed(stars[at], features[at].groups) for at in treed]

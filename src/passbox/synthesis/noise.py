@@ -20,6 +20,7 @@ import numpy.typing as npt
 Integers = npt.NDArray[np.int64]
 _BITS = 256
 _ONE = 1 << 128
+_WIDEST = 1 << 11  # standard deviations above are put together from two tables
 _TAIL = 150  # a weight below 2⁻¹⁵⁰ of the greatest is left out
 
 
@@ -77,6 +78,51 @@ class Table:
         return 1 - Fraction(self.exact[threshold + self.bound - 1], _ONE)
 
 
+@dataclass(frozen=True)
+class Wide:
+    """Noise too wide for one table: scale·outer + inner, of which the variances add up.
+
+    The sum is a discrete Gaussian to within a factor 1 ± 4·exp(−2π²τ²), τ² = 1/(1/σ²outer + scale²/σ²inner)
+    > 7, by Poisson's summation formula (Peikert 2010, Theorem 3.1), beside the tables' own errors.
+
+    """
+
+    outer: Table
+    inner: Table
+    scale: int
+    variance: Fraction
+
+    @property
+    def bound(self) -> int:
+        """The greatest draw."""
+        return self.scale * self.outer.bound + self.inner.bound
+
+    @property
+    def error(self) -> Fraction:
+        """Total variation from the ideal distribution, at most."""
+        return self.outer.error + self.inner.error + Fraction(4, 2**195)
+
+    def sample(self, count: int, source: Source) -> Integers:
+        """`count` independent draws."""
+        return self.scale * self.outer.sample(count, source) + self.inner.sample(count, source)
+
+    def above(self, threshold: int) -> Fraction:
+        """P(noise ≥ threshold), or more: exp(−x²/2σ²), rounded up."""
+        if threshold <= 0:
+            return Fraction(1)
+        return Fraction(math.exp(-float(threshold**2 / (2 * self.variance))) * (1 + 1e-9)) + self.error
+
+
+def noise(variance: Fraction) -> Table | Wide:
+    """What draws discrete Gaussian noise with parameter σ² = `variance`: P(x) ∝ exp(−x²/2σ²), x a whole
+    number.
+    """
+    if variance <= _WIDEST**2:
+        return table(variance)
+    scale = math.isqrt(math.isqrt(int(variance)) // 3)
+    return Wide(table(variance / scale**2 - 8), table(Fraction(8 * scale**2)), scale, variance)
+
+
 @lru_cache(maxsize=64)
 def table(variance: Fraction) -> Table:
     """The table of the discrete Gaussian with parameter σ² = `variance`: P(x) ∝ exp(−x²/2σ²)."""
@@ -114,5 +160,5 @@ def _exp(power: Fraction) -> int:
 def add(counts: Any, variance: Fraction, source: Source) -> tuple[Integers, Fraction]:
     """The counts with noise of this variance, and the total variation of one draw from the ideal."""
     exact = np.asarray(counts, dtype=np.int64)
-    chosen = table(variance)
+    chosen = noise(variance)
     return exact + chosen.sample(exact.size, source).reshape(exact.shape), chosen.error

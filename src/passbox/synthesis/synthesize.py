@@ -36,6 +36,7 @@ class Synthetic:
     spends:  what the budget went for; the lines' ε add up to at most the ε asked, nearly all of it.
     epsilon, delta, rho: the claim, for the table, the domains and this ledger together; ρ is what zCDP it
     is.
+    rows:    how many rows of the input counted, to within noise.
     unit:    what the claim protects, in words.
     domain:  column → what is public of it: values, or bounds, step and number of cells.
     private: False where the randomness could be repeated; then nothing is claimed.
@@ -47,6 +48,7 @@ class Synthetic:
     epsilon: Fraction
     delta: Fraction
     rho: Fraction
+    rows: int
     unit: str
     domain: Mapping[str, Mapping[str, Any]]
     private: bool
@@ -93,6 +95,7 @@ def synthesize(
         request.epsilon,
         request.delta,
         budget.rho,
+        rows,
         f"all rows of one {person.column}, of which {person.cap} count" if person else "one row",
         {feature.name: feature.domain.described() for feature in every},
         source.private,
