@@ -1,6 +1,6 @@
 """Every figure in one run: signed requests, the book, a channel, a sandbox, the demo. `make bench`."""
 
-from bench import channel, demo, gate, inference, join, ledger, sandbox, score, training, wire
+from bench import channel, demo, gate, inference, join, ledger, sandbox, score, synthesis, training, wire
 
 
 def main() -> None:
@@ -13,6 +13,7 @@ def main() -> None:
         ("Start of a sandbox", sandbox),
         ("The attack score of synthetic data", score),
         ("Inference through the sealed server", inference),
+        ("Synthetic data", synthesis),
         ("Training and inference beside bare", training),
         ("The demo, end to end", demo),
     ):

@@ -53,7 +53,7 @@ def test_a_junction_tree_holds_every_edge_and_runs_without_a_break(edges: set[tu
 def test_a_fit_meets_its_targets_and_its_tables_agree(edges: set[tuple[int, int]], seed: int) -> None:
     real = whole(seed)
     prior = {node: onto(real, (node,)) for node in NODES}
-    targets = [Target(pair, onto(real, pair), 1.0) for pair in sorted(edges)]
+    targets = [Target(pair, onto(real, pair)) for pair in sorted(edges)]
     model = fit(junction(list(NODES), edges, SIZES), prior, targets, sweeps=60)
     for target in targets:
         assert (
@@ -74,7 +74,7 @@ def test_a_tree_is_exact_and_nothing_is_added_to_it() -> None:
     real = whole(1)
     edges = [(0, 1), (1, 2), (1, 3), (3, 4)]
     prior = {node: onto(real, (node,)) for node in NODES}
-    targets = [Target(pair, onto(real, pair), 1.0) for pair in edges]
+    targets = [Target(pair, onto(real, pair)) for pair in edges]
     model = fit(junction(list(NODES), edges, SIZES), prior, targets, sweeps=2)
     (a, b), (c, d) = [(onto(real, (0, 1)), onto(real, (1,))), (onto(real, (1, 2)), None)]
     chain = a[:, :, :, None] * (c / b[:, :, None])[:, None]  # 0 and 2 are independent given 1 and the class

@@ -122,6 +122,72 @@ def test_rare_values_become_the_rest() -> None:
     assert sorted(made.domain["kind"]["values"]) == ["x", "y"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "ends"),
+    [
+        (pa.int8(), (-128, 127)),
+        (pa.uint8(), (0, 255)),
+        (pa.uint64(), (0, 2**64 - 1)),
+        (pa.int64(), (-(2**63), 2**63 - 1)),
+        (pa.decimal128(5, 2), (Decimal("-999.99"), Decimal("999.99"))),
+        (pa.decimal128(38, 0), (-(10**37), 10**37)),
+        (pa.time32("s"), (datetime.time(0), datetime.time(23, 59, 59))),
+        (pa.date32(), (datetime.date(1, 1, 1), datetime.date(9999, 12, 31))),
+        (pa.float16(), (np.float16(-60000), np.float16(60000))),
+        (pa.float64(), (float("-inf"), 1e300)),
+        (pa.duration("s"), (datetime.timedelta(0), datetime.timedelta(days=9))),
+    ],
+)
+def test_the_ends_of_a_type_are_neither_crossed_nor_an_error(
+    kind: pa.DataType, ends: tuple[Any, Any]
+) -> None:
+    values = pa.array([*ends, None] * 1000, kind)
+    table = pa.table({"n": values, "late": pa.array([True, False, False] * 1000)})
+    made = synthesize(table, asked(table, 9, target="late"), seeded(1)).table
+    made.validate(full=True)
+    assert made.schema == table.schema
+    assert 900 < made["n"].null_count < 1100
+
+
+def test_one_rare_value_does_not_show_in_the_domain() -> None:
+    usual = ["x", "y"] * 1000
+    for last in ("x", "somebody"):
+        table = pa.table({"kind": [*usual, last], "n": [1, 2, 3] * 667})
+        made = synthesize(table, asked(table, 1), seeded(1))
+        assert sorted(made.domain["kind"]["values"]) == ["x", "y"]
+        assert made.domain["kind"]["rest"] is None
+        assert set(made.table["kind"].unique().to_pylist()) == {"x", "y"}
+
+
+@pytest.mark.parametrize("epsilon", [Fraction(1, 10000), Fraction(10)])
+def test_the_ends_of_epsilon_work(epsilon: Fraction) -> None:
+    table = mixed(2000).select(["age", "late"])
+    columns = (
+        Column("age", "numerical", low=0, high=60),
+        Column("late", "categorical", values=(True, False)),
+    )
+    made = synthesize(table, Request(columns, epsilon, target="late", rows=100), seeded(1))
+    assert made.table.num_rows == 100
+    assert made.epsilon == epsilon
+    assert epsilon * 99 / 100 < spent(made) <= epsilon
+
+
+@pytest.mark.slow
+def test_a_thousand_columns() -> None:
+    draw = np.random.default_rng(5)
+    group = draw.integers(0, 2, 3000)
+    columns = {f"c{at}": group * (at % 3) + draw.integers(0, 4, 3000) for at in range(999)}
+    table = pa.table({**columns, "late": group == 1})
+    specs = tuple(Column(name, "numerical", low=0, high=6) for name in columns)
+    request = Request(
+        (*specs, Column("late", "categorical", values=(True, False))), Fraction(10), target="late"
+    )
+    made = synthesize(table, request, seeded(1)).table
+    assert made.schema == table.schema
+    means = [pc.mean(made.filter(made["late"])[name]).as_py() for name in ("c0", "c2")]
+    assert means[0] < means[1]
+
+
 def test_dependencies_are_kept_exactly() -> None:
     draw = np.random.default_rng(4)
     code = draw.integers(0, 6, 6000)

@@ -12,7 +12,7 @@ import numpy as np
 from passbox.synthesis.encoding import Array
 from passbox.synthesis.measurement import project
 
-_SURE = 2.0  # standard deviations, squared, beyond which a cell speaks for itself
+_SURE = 1.0  # standard deviations, squared, beyond which a cell speaks for itself
 _FAR = 9.0  # the same, for cells that say nothing of the others
 _FAR = 9.0  # the same, for cells that say nothing of the others
 _SMALL = 1e-9

@@ -17,7 +17,7 @@ from passbox.errors import JobFailed
 from passbox.synthesis import request as asked
 from passbox.synthesis.accounting import DISCOVERY
 from passbox.synthesis.domain import Cells, Labels
-from passbox.synthesis.encoding import Array, distance, number, numbers
+from passbox.synthesis.encoding import Array, distance, limits, number, numbers
 from passbox.synthesis.measurement import CHUNK, Meter, project
 from passbox.synthesis.noise import noise
 
@@ -108,9 +108,10 @@ def bounds(spec: asked.Column, column: pa.ChunkedArray, rho: Fraction, meter: Me
     limit = deviation * (2 * np.log(noisy.size) + 6) ** 0.5
     first, last = np.nonzero(noisy[0] > limit)[0], np.nonzero(noisy[-1] > limit)[0]
     edges = _octave_edges(half)
+    least, most = limits(column.type)
     low = edges[sure[0] * _PARTS + (first[0] if len(first) else 0)]
     high = edges[sure[-1] * _PARTS + (last[-1] if len(last) else _PARTS - 1) + 1]
-    return low, high
+    return max(low, least), min(high, most)
 
 
 def repeats(spec: asked.Column, column: pa.ChunkedArray, rows: float, rho: Fraction, meter: Meter) -> None:

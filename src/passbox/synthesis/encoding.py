@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 Array = npt.NDArray[Any]
 _LARGEST = float(2**62)
+_TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 def labels_only(kind: pa.DataType) -> bool:
@@ -30,6 +31,28 @@ def numeric(kind: pa.DataType) -> bool:
         or (pa.types.is_temporal(kind) and not pa.types.is_interval(kind))
         or (pa.types.is_decimal(kind) and kind.bit_width <= 128)
     )
+
+
+def limits(kind: pa.DataType) -> tuple[float, float]:
+    """The least and greatest number that a type can hold."""
+    if pa.types.is_integer(kind):
+        info = np.iinfo(kind.to_pandas_dtype())
+        return float(info.min), float(info.max)
+    if pa.types.is_floating(kind):
+        most = float(np.finfo(kind.to_pandas_dtype()).max)
+        return -most, most
+    if pa.types.is_decimal(kind):
+        return -(10.0**kind.precision) + 1, 10.0**kind.precision - 1
+    if pa.types.is_time(kind):
+        return 0.0, float(86_400 * _TICKS[kind.unit] - 1)
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        day = (
+            1
+            if pa.types.is_date32(kind)
+            else 86_400 * _TICKS["ms" if pa.types.is_date64(kind) else kind.unit]
+        )
+        return max(-719_162.0 * day, -_LARGEST), min(2_932_897.0 * day - 1, _LARGEST)  # the years 1 to 9999
+    return -_LARGEST, _LARGEST
 
 
 @dataclass(frozen=True)

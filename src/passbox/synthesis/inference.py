@@ -20,11 +20,10 @@ _SMALL = 1e-12
 
 @dataclass(frozen=True)
 class Target:
-    """A released marginal of the class and `nodes`, without negative cells, and its noise's variance."""
+    """A released marginal of the class and `nodes`, without negative cells."""
 
-    nodes: Clique
+    nodes: tuple[int, int]
     table: Array
-    variance: float
 
 
 @dataclass

@@ -20,13 +20,13 @@ from passbox.synthesis.measurement import Meter, histogram, project
 from passbox.synthesis.target import Classes
 
 STAR, CLIQUES = "class with each column", "cliques"
-STAR_SHARE, TREE_SHARE, EDGES_SHARE = Fraction(20, 100), Fraction(6, 100), Fraction(4, 100)
+STAR_SHARE, TREE_SHARE, EDGES_SHARE = Fraction(24, 100), Fraction(6, 100), Fraction(4, 100)
 HANGING_SHARE = Fraction(70, 100)
 CLIQUE_CELLS, ALL_CELLS = 400_000, 2_000_000
 MOST_GROUPS = 20
 TREED = 60  # columns that may have cliques of their own; the others hang on the class alone
 SWEEPS = 12
-EDGES = 2.0  # cliques for each column: one for the tree, as many again for what the tree misses
+EDGES = 2.5  # cliques for each column: one for the tree, the others for what the tree misses
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,12 @@ def learn(
     codes: of each feature's rows.
     """
     given, size = classes.of, classes.size
+    meter.progress("Measuring the target with each column.")
     whole = meter.budget.left
     hanging = max(0, len(features) - TREED)  # columns that have no other table
     share = STAR_SHARE + (HANGING_SHARE - STAR_SHARE) * hanging / len(features)
+    if len(features) == 1:
+        share = Fraction(1)  # there is nothing else to measure
     stars, variance = _stars(codes, features, given, size, rows, whole * share, meter)
     treed = _treed(stars, variance)
     if len(treed) < 2:
@@ -80,8 +83,10 @@ def _stars(
         counts = histogram([given, code], [size, feature.size])
         released, deviation = meter.release(STAR, counts, rho / len(features))
         noisy.append(released)
-        if released[:, -1].sum() < 3 * deviation * size**0.5:
-            feature.possible[-1] = False  # no nulls, as far as can be told
+        ends = (-1, -2) if feature.shape is None else (-1,)  # null and, of labels, the rest
+        for last in ends:
+            if released[:, last].sum() < 3 * deviation * size**0.5:
+                feature.possible[last] = False  # none, as far as can be told
     sums = [table.sum(axis=1) for table in noisy]
     classes, _ = denoise.combined(sums, [table.shape[1] for table in noisy])
     classes = project(classes, rows)
@@ -142,51 +147,57 @@ def _cliques(
     whole: Fraction,
     meter: Meter,
 ) -> inference.Model:
+    """The tree, what else is worth its noise, and the model of both; a clique costs `each`."""
+    meter.progress("Choosing which columns go together.")
     nodes = range(len(coarse))
     sizes = {node: singles[node].shape[1] for node in nodes}
-    pairs = [(a, b) for a in nodes for b in nodes if a < b]
-    flat = {(a, b): denoise.independent(singles[a], singles[b]) for a, b in pairs}
-    found, _ = selection.scores(coarse, given, flat, whole * TREE_SHARE, meter)
-    cost = {pair: 0.2 * meter.deviation(each) * flat[pair].size for pair in pairs}
-    tree = spanning_tree({pair: found[pair] - cost[pair] for pair in pairs})
+    flat = {(a, b): denoise.independent(singles[a], singles[b]) for a in nodes for b in nodes if a < b}
+    found = selection.scores(coarse, given, flat, whole * TREE_SHARE, meter)
+    cost = {pair: 0.2 * meter.deviation(each) * flat[pair].size for pair in flat}
+    net = {pair: found[pair] - cost[pair] for pair in flat}
+    lowest = min(net.values())
+    tree = spanning_tree(net) or spanning_tree({pair: net[pair] - lowest + 1 for pair in flat})
     raw = _released(coarse, given, {pair: flat[pair] for pair in sorted(tree)}, each, meter)
-    targets = _targets(raw, singles, meter.deviation(each) ** 2)
-    known = {
-        **flat,
-        **selection.chained(tree, {pair: t.table for pair, t in zip(raw, targets, strict=True)}, singles),
-    }
-    rest = sorted((p for p in pairs if p not in raw), key=lambda p: cost[p] - found[p])[: 4 * len(coarse)]
-    edges = list(raw)
+    targets = {target.nodes: target.table for target in _targets(raw, flat, singles)}
+    known = {**flat, **selection.chained(tree, targets, singles)}
+    rest = sorted((pair for pair in flat if pair not in raw), key=lambda pair: -net[pair])[: 4 * len(coarse)]
+    more: list[Pair] = []
     if rest:
-        residual, _ = selection.scores(
-            coarse, given, {pair: known[pair] for pair in sorted(rest)}, whole * EDGES_SHARE, meter
-        )
-        left = int(meter.budget.left / each) if meter.budget.left >= each else 0
-        edges += _further(residual, cost, edges, sizes, singles[0].shape[0], left)
-    more = [pair for pair in edges if pair not in raw]
-    if more:
-        each = meter.budget.left / len(more)
-        raw |= _released(coarse, given, {pair: flat[pair] for pair in sorted(more)}, each, meter)
-    targets = _targets(raw, singles, meter.deviation(each) ** 2)
+        open_pairs = {pair: known[pair] for pair in sorted(rest)}
+        residual = selection.scores(coarse, given, open_pairs, whole * EDGES_SHARE, meter)
+        classes, most = singles[0].shape[0], int(meter.budget.left / each)
+        more = _further(residual, cost, list(raw), sizes, classes, most)
+    bought = {pair: flat[pair] for pair in sorted(more or raw)}  # none worth it: the tree is measured again
+    for pair, again in _released(coarse, given, bought, meter.budget.left / len(bought), meter).items():
+        first = [raw[pair]] if pair in raw else []
+        tables, variances = zip(*first, again, strict=True)
+        raw[pair] = denoise.combined(tables, variances)
+    meter.progress("Fitting the model.")
     prior = {node: singles[node] for node in nodes}
-    return inference.fit(junction(list(nodes), edges, sizes), prior, targets, SWEEPS)
+    return inference.fit(junction(list(nodes), raw, sizes), prior, _targets(raw, flat, singles), SWEEPS)
 
 
 def _released(
     coarse: Sequence[Array], given: Array, shapes: dict[Pair, Array], each: Fraction, meter: Meter
-) -> dict[Pair, Array]:
+) -> dict[Pair, tuple[Array, float]]:
+    """Pair → its noisy (class, a, b) table and the variance of its cells; each costs `each`."""
     exact = selection.tables(coarse, given, shapes)
-    return {pair: meter.release(CLIQUES, counts, each)[0] for pair, counts in zip(shapes, exact, strict=True)}
+    variance = meter.deviation(each) ** 2
+    return {
+        pair: (meter.release(CLIQUES, counts, each)[0], variance)
+        for pair, counts in zip(shapes, exact, strict=True)
+    }
 
 
-def _targets(raw: dict[Pair, Array], singles: list[Array], variance: float) -> list[inference.Target]:
+def _targets(
+    raw: dict[Pair, tuple[Array, float]], flat: dict[Pair, Array], singles: list[Array]
+) -> list[inference.Target]:
     """Consistent, denoised tables of the measured pairs."""
     targets = []
-    for (a, b), noisy in raw.items():
-        expected = denoise.independent(singles[a], singles[b])
-        table = denoise.shrunk(noisy, expected, variance)
+    for (a, b), (noisy, variance) in raw.items():
+        table = denoise.shrunk(noisy, flat[a, b], variance)
         table = denoise.raked(table, [(1, singles[a]), (2, singles[b])])
-        targets.append(inference.Target((a, b), table, variance))
+        targets.append(inference.Target((a, b), table))
     return targets
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from passbox.synthesis import inference
 from passbox.synthesis.encoding import Array
+from passbox.synthesis.measurement import smallest
 
 
 def conditional(given: Array, table: Array, generator: np.random.Generator) -> Array:
@@ -65,7 +66,7 @@ def below(groups: Array, of: Array, star: Array, classes: Array, generator: np.r
 def _quantiles(given: Array, strata: int, generator: np.random.Generator) -> Array:
     """(rank + u)/n of each row among the n with the same `given`, ranks in random order, u shared by them."""
     shuffled = generator.permutation(len(given))
-    order = shuffled[np.argsort(given[shuffled], kind="stable")]
+    order = shuffled[np.argsort(smallest(given[shuffled], strata), kind="stable")]  # narrow: a radix sort
     counts = np.bincount(given, minlength=strata)
     first = np.cumsum(counts) - counts
     rank = np.arange(len(given)) - np.repeat(first, counts)

@@ -25,16 +25,14 @@ def scores(
     known: Mapping[Pair, Array],
     rho: Fraction,
     meter: Meter,
-) -> tuple[dict[Pair, float], float]:
-    """Pair → noisy number of rows in which data and `known` (class, a, b) differ, and the noise's
-    deviation.
-    """
+) -> dict[Pair, float]:
+    """Pair → noisy number of rows in which data and `known` (class, a, b) differ."""
     pairs = list(known)
     exact = np.zeros(len(pairs), dtype=np.int64)
     for at, (pair, counts) in enumerate(zip(pairs, tables(codes, classes, known), strict=True)):
         exact[at] = np.abs(counts - np.rint(known[pair]).astype(np.int64)).sum()
-    noisy, deviation = meter.release(SELECTION, exact, rho, together=len(pairs))
-    return {pair: float(value) for pair, value in zip(pairs, noisy, strict=True)}, deviation
+    noisy, _ = meter.release(SELECTION, exact, rho, together=len(pairs))
+    return {pair: float(value) for pair, value in zip(pairs, noisy, strict=True)}
 
 
 def tables(codes: Sequence[Array], classes: Array, shapes: Mapping[Pair, Array]) -> list[Array]:
