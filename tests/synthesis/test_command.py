@@ -77,8 +77,9 @@ def test_a_seed_repeats_and_is_said_not_to_be_private(file: Path, tmp_path: Path
         (["--declaration", "{junk}"], "is not a JSON file"),
         (["--declaration", "{odd}"], "is not of its type int16"),
         (["--epsilon", "0"], "epsilon"),
+        (["--epsilon", "0.0001"], "epsilon 0.0001 is too small"),
     ],
-    ids=["target", "unknown column", "no JSON", "type", "no epsilon"],
+    ids=["target", "unknown column", "no JSON", "type", "no epsilon", "too little epsilon"],
 )
 def test_what_is_wrong_is_said_and_nothing_written(
     file: Path, tmp_path: Path, more: list[str], words: str

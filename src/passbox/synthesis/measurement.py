@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from passbox.errors import JobFailed
 from passbox.synthesis import noise
 from passbox.synthesis.accounting import Budget
 from passbox.synthesis.encoding import Array
 
+WIDEST = 1 << 16  # the standard deviation of noise; its table would not be worth its making
 CHUNK = 1 << 20  # rows counted at a time: what is in memory beside the codes does not grow with the table
 
 
@@ -37,8 +39,14 @@ class Meter:
         together: how many numbers one row changes by at most 1 each: 1 for a histogram, else the number of
         histograms or scores that are given in one array.
         """
-        paid = self.budget.spend(what, rho)
-        variance = Fraction(self.budget.sensitivity**2 * together) / (2 * paid)
+        variance = Fraction(self.budget.sensitivity**2 * together) / (2 * rho)
+        if variance > WIDEST**2:
+            raise JobFailed(
+                "INVALID_SYNTHETIC_DATA_INPUT",
+                f"epsilon {float(self.budget.epsilon):g} is too small: a count would carry noise of more "
+                f"than {WIDEST:,} rows. Raise epsilon, or let fewer rows of a person count.",
+            )
+        self.budget.spend(what, rho)
         noisy, error = noise.add(counts, variance, self.source)
         self.budget.err(error, self.budget.sensitivity * together)
         return noisy, math.sqrt(variance)
