@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from lib.runtime import processes_with
+
 INSTALL = "apt-get install --no-install-recommends docker.io podman runc"
 _SECONDS = 60
 _COMMANDS: dict[str, Callable[[Path], list[str]]] = {
@@ -60,10 +62,21 @@ def running(name: str) -> Iterator[str]:
             daemon.wait(_SECONDS)
         daemon.kill()
         daemon.wait()
+        _end_helpers(str(place))
         for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
             if line.split()[1].startswith(f"{place}/"):
                 subprocess.run(["umount", "--lazy", line.split()[1]], check=False)
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _end_helpers(place: str) -> None:
+    """What Podman leaves to tidy up after a container outlives its service, and would mount again."""
+    deadline = time.monotonic() + 5
+    while (left := processes_with(place)) and time.monotonic() < deadline:
+        for process in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, 9)
+        time.sleep(0.02)
 
 
 def _await(address: Path, daemon: "subprocess.Popen[bytes]", log: Path) -> None:
