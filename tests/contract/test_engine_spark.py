@@ -3,11 +3,15 @@
 import time
 import uuid
 
+import pyarrow.parquet as parquet
 import pytest
 
 from contract.test_engine import ORDERS, PEOPLE
 from lib import spark
 from lib.engine import Exam
+from passbox.analysis import spark_properties
+from passbox.analysis.spark_properties import PARTITIONS, PROPERTIES
+from passbox.backends.engines import connect
 from passbox.backends.engines.base import Resources, Target
 from passbox.backends.engines.spark import Spark
 from passbox.backends.runtimes.unsafe import UnsafeRuntime
@@ -87,6 +91,43 @@ def test_time_is_limited_and_the_server_goes_on(exam) -> None:
     assert caught.value.code == "TIMED_OUT"
     assert exam.rows("SELECT count(*) AS n FROM people") == [{"n": 3}]
     assert time.monotonic() - begun < 60
+
+
+def test_properties_hold_for_their_own_run_alone(exam) -> None:
+    asks = exam.hostile(f"SET {PARTITIONS}", {})
+
+    def told(**resources):
+        _, (file,) = exam.run(asks, **resources)
+        return parquet.read_table(file)["value"].to_pylist()
+
+    before = told()
+    assert told(properties={PARTITIONS: "37"}) == ["37"] != before
+    assert told() == before
+    cross = exam.hostile("SELECT count(*) AS n FROM people a, people b", {"people": ("id",)})
+    written, _ = exam.run(cross)
+    assert written.rows == 1
+    with pytest.raises(JobFailed):
+        exam.run(cross, properties={"spark.sql.crossJoin.enabled": "false"})
+
+
+def test_what_a_session_can_set_is_what_spark_says(remote) -> None:
+    """The table's first column, and both bounds of every value, asked of Spark."""
+    connect.preload()
+    from pyspark.sql.connect.session import SparkSession
+
+    session = SparkSession(remote)
+    try:
+        for name, known in PROPERTIES.items():
+            if known.effect in "SF":
+                assert session.conf.isModifiable(name) is (known.effect == "S"), name
+            if known.effect == "S":
+                texts = {"boolean": ("true", "false"), "utc": ("UTC",)}.get(
+                    known.kind, (known.least, known.most)
+                )
+                for text in texts:
+                    session.conf.set(name, spark_properties.session({name: text}, "spark", "CR.1X", 2)[name])
+    finally:
+        session.stop()
 
 
 def test_what_is_no_address_is_refused() -> None:

@@ -94,9 +94,9 @@ class Room:
 
 
 @contextmanager
-def running(home: Path) -> Iterator[Room]:
-    """A room over an empty home, until the block ends."""
-    settings = Settings(home=home, region=REGION)
+def running(home: Path, **more: Any) -> Iterator[Room]:
+    """A room over an empty home, until the block ends. more: settings beside the home and the region"""
+    settings = Settings(home=home, region=REGION, **more)
     with serving(application(settings)) as address:
         room = Room(settings, address)
         try:

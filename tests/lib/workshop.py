@@ -132,7 +132,7 @@ KINDS: dict[str, Any] = {
 }
 
 
-def work(room: Room, isolation: Isolation = Isolation.SEALED) -> None:
+def work(room: Room, isolation: Isolation = Isolation.SEALED, engine: Any = None) -> None:
     """Walks every job that waits to its end, in this process and thread, on a machine that seals so well."""
     home = room.settings.home
     nothing: Any = None
@@ -141,7 +141,7 @@ def work(room: Room, isolation: Isolation = Isolation.SEALED) -> None:
         scratch=room.settings.scratch,
         catalog=LocalCatalog(room.settings.accounts),
         objects=Local(room.settings.accounts),
-        engine=Pretends(),
+        engine=engine or Pretends(),
         runtime=nothing,
         images=nothing,
         isolation=isolation,

@@ -213,7 +213,6 @@ def test_a_query_or_a_template(shared: Workshop) -> None:
         ({"type": "CR.8X", "number": 17}, "2 to 16"),
         ({"type": "CR.1X", "number": 1}, "number"),
         ({"type": "CR.2X", "number": 2}, "type"),
-        ({"type": "CR.1X", "number": 2, "properties": {"spark": {"a": "b"}}}, "Spark properties"),
     ],
 )
 def test_workers_that_cannot_be(shared: Workshop, worker: dict[str, Any], words: str) -> None:

@@ -271,7 +271,7 @@ def test_workers(room: Room, type: str, number: int, allowed: bool) -> None:
 
 def test_spark_properties_are_refused(shared: Studio, template: Any) -> None:
     worker = {"type": "CR.1X", "number": 4, "properties": {"spark": {"spark.sql.shuffle.partitions": "4"}}}
-    refuses(shared, "no Spark properties", template, computeConfiguration={"worker": worker})
+    refuses(shared, "scripts run without a Spark", template, computeConfiguration={"worker": worker})
 
 
 @pytest.mark.parametrize(

@@ -252,7 +252,6 @@ def test_text_parameters_and_templates(desk: Desk) -> None:
     ("worker", "words"),
     [
         ({"type": "CR.4X", "number": 33}, "computeConfiguration.worker.number must be 2 to 32"),
-        ({"type": "CR.1X", "number": 2, "properties": {"spark": {"a": "b"}}}, "no Spark properties"),
     ],
 )
 def test_workers_that_cannot_be(shared: Desk, worker: Any, words: str) -> None:

@@ -4,8 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from passbox.analysis import ApprovedPlan, Purpose
+from passbox.analysis import ApprovedPlan, Purpose, spark_properties
 from passbox.analysis.bounded import Bounded
+from passbox.analysis.spark_properties import PropertyRefused
 from passbox.backends.engines.base import Resources, Target, Written
 from passbox.disclosure import noise
 from passbox.errors import JobFailed, QueryRefused
@@ -28,6 +29,7 @@ UNSAID = (
 class Query:
     """What may run, the tables it reads, and the type and number of the workers it was asked to run on.
 
+    properties: of Spark, that the request names
     epsilon: what each measure of a query under differential privacy may cost, in millionths
     """
 
@@ -35,6 +37,7 @@ class Query:
     tables: dict[str, Source]
     workers: str
     number: int
+    properties: Mapping[str, str]
     epsilon: int = 0
 
 
@@ -64,7 +67,9 @@ def prepare(
             "A table of the query was brought anew after the query was submitted; submit it again.",
         )
     epsilon = _epsilon(approved, resource)
-    return Query(approved, sources(tx, associations), worker["type"], worker["number"], epsilon)
+    properties = worker.get("properties", {}).get("spark", {})
+    tables = sources(tx, associations)
+    return Query(approved, tables, worker["type"], worker["number"], properties, epsilon)
 
 
 def _epsilon(approved: ApprovedPlan, resource: Resource) -> int:
@@ -145,12 +150,21 @@ def _written(
     tools: Tools,
     results: Collection[str],
 ) -> Written:
+    machine, properties = tools.machine, _session(query, tools)
     with fetched(query.tables, query.approved.columns, results, workspace, tools) as tables:
         return tools.engine.run(
             query.approved,
             tables,
             targets,
-            Resources(tools.machine.memory_bytes, tools.machine.cpus, LONGEST_SECONDS),
+            Resources(machine.memory_bytes, machine.cpus, LONGEST_SECONDS, properties),
             workspace.directory("engine"),
             workspace.progress,
         )
+
+
+def _session(query: Query, tools: Tools) -> Mapping[str, str]:
+    """What the engine's session sets; asked again, because the operator may have changed the engine since."""
+    try:
+        return spark_properties.session(query.properties, tools.engine.name, query.workers, query.number)
+    except PropertyRefused as refused:
+        raise JobFailed("INVALID_RESOURCE", f"A Spark property of the request: {refused}") from refused

@@ -34,7 +34,7 @@ def create_ml_input_channel(call: Call, params: Params) -> Output:
     association = fetch.of_collaboration(call, "configured_model_algorithm_association", association_arn)
     own_role(call, "inputChannel.roleArn", params["inputChannel"]["roleArn"])
     source = params["inputChannel"]["dataSource"]["protectedQueryInputParameters"]
-    worker, number = query.workers(source.get("computeConfiguration", {}), f"{_SOURCE}.computeConfiguration")
+    worker = query.worker(call, source.get("computeConfiguration", {}), f"{_SOURCE}.computeConfiguration")
     sql, place = source["sqlParameters"], f"{_SOURCE}.sqlParameters"
     purpose = Purpose(runner=call.account, additional_analysis=association.arn)
     plan = query.approved(call, sql, place, purpose)
@@ -47,7 +47,7 @@ def create_ml_input_channel(call: Call, params: Params) -> Output:
         "payerConfiguration.computePayerAccountId",
         named.get("computePayerAccountId"),
     )
-    costs, configuration = [query.cost(payer, worker, number)], {"computePayerAccountId": payer}
+    costs, configuration = [query.cost(payer, worker)], {"computePayerAccountId": payer}
     template = synthetic_data.template(call, sql)
     if template is not None:
         synthetic_data.check_outputs(f"{place}.analysisTemplateArn", template, plan.outputs)
@@ -60,7 +60,7 @@ def create_ml_input_channel(call: Call, params: Params) -> Output:
     body = {
         **asked(params),
         "payerConfiguration": configuration,
-        "workers": {"type": worker, "number": number},
+        "workers": worker,
         "sources": tables,
     }
     if template is not None:

@@ -50,7 +50,11 @@ def summary(row: Resource) -> Output:
 @operation("cleanrooms.StartProtectedJob")
 def start_protected_job(call: Call, params: Params) -> Output:
     """Submits a job; what it reads, who receives its results and who pays for it is settled here."""
-    type, number = query.workers(params.get("computeConfiguration", {}), "computeConfiguration", _WORKERS)
+    compute = params.get("computeConfiguration", {})
+    type, number = query.workers(compute, "computeConfiguration", _WORKERS)
+    if compute.get("worker", {}).get("properties", {}).get("spark"):
+        field = "computeConfiguration.worker.properties"
+        raise invalid(field, f"{field}: scripts run without a Spark, so leave its properties out.")
     asked = params["jobParameters"]
     template = _template(call, asked["analysisTemplateArn"])
     account = _receiver(params, template)

@@ -59,7 +59,7 @@ def _output(row: Resource) -> Output:
 @operation("cleanrooms.StartProtectedQuery")
 def start_protected_query(call: Call, params: Params) -> Output:
     """Submits a query; who receives its result and who pays for its compute is settled here."""
-    type, number = query.workers(params.get("computeConfiguration", {}), "computeConfiguration")
+    worker = query.worker(call, params.get("computeConfiguration", {}), "computeConfiguration")
     sql = params["sqlParameters"]
     configuration = _configuration(call, params)
     found = receivers.receivers(call.tx, call.collaboration.id, call.account, configuration)
@@ -68,7 +68,7 @@ def start_protected_query(call: Call, params: Params) -> Output:
         "membershipArn": call.membership.arn,
         "sqlParameters": sql,
         "resultConfiguration": {"outputConfiguration": configuration},
-        "computeConfiguration": {"worker": {"type": type, "number": number}},
+        "computeConfiguration": {"worker": worker},
         "receivers": accounts,
     }
     id = names.new_id()
@@ -95,7 +95,7 @@ def start_protected_query(call: Call, params: Params) -> Output:
         membership=call.membership.id,
     )
     row = resources.add(call.tx, row._replace(body={**body, field: payer, "sources": tables}))
-    job = submit(call, row, KIND, query.cost(payer, type, number), tables=tables)
+    job = submit(call, row, KIND, query.cost(payer, worker), tables=tables)
     if privacy is not None:
         privacy.reserve(call, job.id)
     return {"protectedQuery": record(row)}

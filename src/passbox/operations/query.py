@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from passbox.access.call import Call, invalid
 from passbox.access.fetch import missing
-from passbox.analysis import ApprovedPlan, Purpose
+from passbox.analysis import ApprovedPlan, Purpose, spark_properties
+from passbox.analysis.spark_properties import PropertyRefused
 from passbox.errors import QueryRefused, ValidationException
 from passbox.ledger import prices
 from passbox.operations.registry import Params
@@ -29,12 +30,19 @@ def workers(
         raise invalid(
             f"{place}.worker.number", f"{place}.worker.number must be {least} to {most} for {type}."
         )
-    if worker.get("properties", {}).get("spark"):
-        raise invalid(
-            f"{place}.worker.properties",
-            f"{place}.worker.properties: the embedded engine takes no Spark properties.",
-        )
     return type, number
+
+
+def worker(call: Call, compute: Params, place: str) -> Params:
+    """The modelled worker of a query, defaults filled in, whose Spark properties the engine can honour."""
+    type, number = workers(compute, place)
+    properties = compute.get("worker", {}).get("properties", {}).get("spark", {})
+    try:
+        spark_properties.session(properties, call.room.engine, type, number)
+    except PropertyRefused as refused:
+        field = f"{place}.worker.properties.spark"
+        raise invalid(f"{field}.{refused.name}", f"{field}.{refused}") from refused
+    return {"type": type, "number": number, **({"properties": {"spark": properties}} if properties else {})}
 
 
 def sources(call: Call, plan: ApprovedPlan) -> list[str]:
@@ -85,11 +93,12 @@ def ask(call: Call, sql: Params, place: str, purpose: Purpose) -> ApprovedPlan |
     return found
 
 
-def cost(payer: str, worker: str, number: int) -> Cost:
+def cost(payer: str, worker: Params) -> Cost:
     """The least that a query on so many workers costs; how long it runs, nobody knows before."""
-    crpu = prices.CRPU_PER_WORKER[worker] * number
+    type, number = worker["type"], worker["number"]
+    crpu = prices.CRPU_PER_WORKER[type] * number
     basis = (
-        f"{number} {worker} workers ({crpu} CRPU) for the minimum of {prices.MINIMUM_QUERY_SECONDS} s; "
+        f"{number} {type} workers ({crpu} CRPU) for the minimum of {prices.MINIMUM_QUERY_SECONDS} s; "
         "a query that takes longer is charged by the second"
     )
-    return Cost(prices.QUERY_COMPUTE, payer, prices.crpu_milliseconds(worker, number, 0), basis)
+    return Cost(prices.QUERY_COMPUTE, payer, prices.crpu_milliseconds(type, number, 0), basis)

@@ -20,7 +20,7 @@ from passbox.state import receivers, resources, schemas
 @operation("passbox.PreviewQuery")
 def preview_query(call: Call, params: Params) -> Output:
     """Whether the query may run, and why not or what it would do."""
-    worker, number = query.workers(params.get("computeConfiguration", {}), "computeConfiguration")
+    worker = query.worker(call, params.get("computeConfiguration", {}), "computeConfiguration")
     purpose = _purpose(call, params)
     answer = query.ask(call, params["sqlParameters"], "sqlParameters", purpose)
     if isinstance(answer, QueryRefused):
@@ -55,7 +55,7 @@ def preview_query(call: Call, params: Params) -> Output:
             }
             for name in answer.outputs
         ],
-        "costs": _costs(call, worker, number),
+        "costs": _costs(call, worker),
         **privacy,
     }
     return {"allowed": True, "plan": plan}
@@ -120,7 +120,7 @@ def _tables(call: Call, plan: ApprovedPlan) -> list[Output]:
     return tables
 
 
-def _costs(call: Call, worker: str, number: int) -> list[Output]:
+def _costs(call: Call, worker: Params) -> list[Output]:
     """One estimate for each member that could pay."""
     members = paying_members(call.tx, call.collaboration.id)
     price = call.room.rates.price(QUERY_COMPUTE, names.now())
@@ -140,5 +140,5 @@ def _costs(call: Call, worker: str, number: int) -> list[Output]:
             "amountMicroDollars": price.of(cost.quantity),
             "basis": cost.basis,
         }
-        for cost in (query.cost(account, worker, number) for account in able)
+        for cost in (query.cost(account, worker) for account in able)
     ]

@@ -32,7 +32,9 @@ class Attempt:
         targets: Sequence[Target],
         options: writer.Options,
         progress: Callable[[str], None],
+        properties: Mapping[str, str] | None = None,
     ) -> None:
+        self._properties = properties or {}
         self._plan, self._tables = plan, tables
         self._targets, self._options = targets, options
         self._progress = progress
@@ -46,7 +48,7 @@ class Attempt:
         """
         phase = "start"
         try:
-            session.prepare()
+            session.prepare(self._properties)
             ready = time.monotonic()
             phase = "analysis"
             for name in self._plan.tables:

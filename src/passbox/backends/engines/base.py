@@ -12,7 +12,7 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -62,11 +62,12 @@ class TableFiles:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a run may use."""
+    """What a run may use. properties: of Spark's session, for this run alone; none without a Spark."""
 
     memory_bytes: int
     cpus: float
     seconds: float
+    properties: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

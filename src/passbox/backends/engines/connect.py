@@ -10,7 +10,7 @@ the query's own text. What fails later may carry values of somebody's rows and i
 import importlib
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -74,8 +74,10 @@ class Session:
         # Reattaching makes the server keep what it has sent.
         self._spark.client.disable_reattachable_execute()
 
-    def prepare(self) -> None:
-        """The first call: opens the session on the server and sets its time zone."""
+    def prepare(self, properties: Mapping[str, str]) -> None:
+        """The first call: opens the session on the server, sets what the run asks for, then what all need."""
+        for name, value in properties.items():
+            self._spark.conf.set(name, value)
         self._spark.conf.set("spark.sql.session.timeZone", "UTC")
         self._spark.conf.set("spark.sql.ansi.enabled", "true")
         # what a partition's folder says is text until it is cast to its declared type

@@ -5,7 +5,8 @@ go to files by our own `writer`. Spark reads the members' files by the same path
 see one file system. Spark has no sandbox: whoever can reach its port can read what it can, so the port is the
 operator's to guard. Plaintext; a Spark that is not on this machine belongs behind a tunnel.
 
-Spark sets memory and cores when it starts, so of what a run may use only the time is kept here.
+Spark sets memory and cores when it starts, so of what a run may use only the time is kept here, and the
+properties that a session can set.
 """
 
 import contextlib
@@ -56,7 +57,7 @@ class Spark:
         timer = threading.Timer(resources.seconds, _end, (stream, late))
         timer.start()
         try:
-            attempt = Attempt(plan, tables, targets, self._options, progress)
+            attempt = Attempt(plan, tables, targets, self._options, progress, resources.properties)
             counted, ready = attempt.run(session, {name: _places(tables[name]) for name in plan.tables})
             seconds = time.monotonic() - ready
         except Exception as error:
