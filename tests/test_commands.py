@@ -286,7 +286,8 @@ def test_every_command_and_setting_has_a_heading() -> None:
             option for parameter in command.params for option in parameter.opts if option.startswith("--")
         }
         # a client of the room has an endpoint where a command of the operator has a home
-        clients = ("passbox payer ", "passbox query ", "passbox job explain", "passbox job manifest")
+        jobs = tuple(f"passbox job {name}" for name in ("explain", "manifest", "report"))
+        clients = ("passbox payer ", "passbox query ", *jobs)
         common = {"--endpoint", "--region"} if path.startswith(clients) else {"--home"}
         if path in ("passbox verify", "passbox synthesize"):  # of files, of nobody's room
             common = set()

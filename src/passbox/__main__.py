@@ -456,6 +456,7 @@ cli.add_command(client.payer)
 cli.add_command(client.query)
 job.add_command(client.explain)
 job.add_command(client.run_manifest)
+job.add_command(client.report)
 
 
 def _database(home: Path) -> Any:

@@ -384,6 +384,32 @@ def run_manifest(client: Any, asked: dict[str, str], out: str | None, as_json: b
             click.echo(f"{out} holds the manifest; check it with: passbox verify {out} --key room.pub")
 
 
+@click.command("report")
+@click.option("--collaboration", metavar="ID", required=True, help="The collaboration of the channel.")
+@click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="A page, .html; else JSON.")
+@click.argument("identifier", metavar="ARN")
+@_client
+def report(client: Any, identifier: str, collaboration: str, out: str | None, as_json: bool) -> None:
+    """Fetch the report on ARN, an ML input channel of synthetic data.
+
+    An account that owns every table of its query is shown all of it; every member, what was paid for under
+    epsilon.
+    """
+    found = client.get_synthetic_data_report(
+        collaborationIdentifier=collaboration, mlInputChannelArn=identifier
+    )
+    if out is None or as_json:
+        print_json({"audience": found["audience"], "report": found["report"]})
+    if out is None:
+        return
+    from passbox.synthesis import page
+
+    with open(out, "w", encoding="utf-8") as file:  # noqa: PTH123
+        file.write(page.render(found["report"]) if out.endswith(".html") else json.dumps(found["report"]))
+    if not as_json:
+        click.echo(f"{out} holds the report for the {found['audience'].lower()}.")
+
+
 @click.command("explain")
 @_client
 @_job

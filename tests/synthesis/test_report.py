@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from passbox.synthesis import page
 from passbox.synthesis.hold_out import hold_out
 from passbox.synthesis.noise import seeded
 from passbox.synthesis.report import Report, report
@@ -152,6 +153,9 @@ def test_the_public_part_holds_nothing_of_real_rows(made: Report) -> None:
     assert set(told) == {"table", "privacy", "scores"}
     assert told["scores"]["private"]
     assert EVIL not in json.dumps(told["scores"])
+    shown = Reader(page.render(told)).words
+    assert "For every member" in shown
+    assert "Utility" not in shown
     exact_only = Report({**made.content, "scores": made.content["exactScores"]})
     assert exact_only.public()["scores"] is None
 

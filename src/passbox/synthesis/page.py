@@ -11,6 +11,11 @@ from typing import Any
 from passbox.synthesis import pictures
 from passbox.synthesis.pictures import text
 
+_OWNERS = (
+    "For the owners of the data only: the figures on utility are computed from real rows without noise. What "
+    "may be told to every member is the section “Privacy” and the scores with noise."
+)
+_MEMBERS = "For every member: all of it was paid for under ε."
 _COLUMNS = 120  # pictures of so many columns at most, the least alike first
 _MAP = 45  # columns that a map of pairs still has room for
 
@@ -22,11 +27,12 @@ _TITLES = {
 
 
 def render(content: Mapping[str, Any]) -> str:
-    """The whole page."""
+    """The page of a whole report, or of what every member may see of one."""
     style = files("passbox.synthesis").joinpath("page.css").read_text(encoding="utf-8")
-    body = "".join(
-        [_head(content), _privacy(content["privacy"]), _scores(content), _utility(content), _columns(content)]
-    )
+    parts = [_head(content), _privacy(content["privacy"]), _scores(content)]
+    if "utility" in content:
+        parts += [_utility(content), _columns(content)]
+    body = "".join(parts)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; style-src '
@@ -39,7 +45,11 @@ def render(content: Mapping[str, Any]) -> str:
 
 
 def _head(content: Mapping[str, Any]) -> str:
-    table, privacy, scores = content["table"], content["privacy"], content["scores"] or content["exactScores"]
+    table, privacy, scores = (
+        content["table"],
+        content["privacy"],
+        content["scores"] or content.get("exactScores"),
+    )
     verdict = "not judged" if scores is None else "passed" if scores["passed"] else "failed"
     tone = {"passed": "good", "failed": "bad"}.get(verdict, "")
     facts = [
@@ -54,10 +64,7 @@ def _head(content: Mapping[str, Any]) -> str:
         f'<div><dt>{name}</dt><dd class="{kind}">{value}</dd></div>' for name, value, kind in facts
     )
     return (
-        "<h1>Synthetic data report</h1>"
-        '<p class="soft">For the owners of the data only: the figures on utility are computed from real '
-        "rows without "
-        f"noise. What may be told to every member is the section “Privacy” and the scores with noise.</p>"
+        f'<h1>Synthetic data report</h1><p class="soft">{_OWNERS if "utility" in content else _MEMBERS}</p>'
         f'<dl class="facts">{listed}</dl>'
     )
 
@@ -103,7 +110,7 @@ def _scores(content: Mapping[str, Any]) -> str:
         ("scores", "Scores", "These decide whether the data is handed out"),
         ("exactScores", "The same scores without noise", "For the owners only; these decide nothing"),
     ):
-        scores = content[key]
+        scores = content.get(key)
         if scores is None:
             continue
         compared = scores["compared"]
