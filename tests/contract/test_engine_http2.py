@@ -122,6 +122,37 @@ def test_a_large_question_waits_for_the_servers_window(ask):
     assert ask(frame(4, 0, b"", 0), *frames, request=b"q" * 200_000) == []
 
 
+def windows(data):
+    """The frames that a client has sent, as (stream, increment) of its window updates."""
+    found, at = [], len(http2.PREFACE)
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 3], "big")
+        if data[at + 3] == http2.WINDOW_UPDATE:
+            found.append(struct.unpack_from(">II", data, at + 5))
+        at += 9 + length
+    return found
+
+
+def test_each_window_is_given_back_as_much_as_came_through_it(monkeypatch):
+    """A second call's stream has seen nothing of the first's data: to give that back as well would open its
+    window beyond 2^31 - 1, which servers answer with the end of the connection.
+    """
+    monkeypatch.setattr(http2, "REFILL", 3000)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        ours.settimeout(5)
+        theirs.settimeout(5)
+        channel, body = Channel(ours), message(b"x" * 995)  # 1000 bytes on each stream and message
+        for stream, count in ((1, 2), (3, 2), (5, 4)):
+            parts = [frame(1, 4, HEAD, stream), *[frame(0, 0, body, stream)] * count]
+            theirs.sendall(b"".join([*parts, frame(1, 5, OK, stream)]))
+            assert len(list(channel.unary_stream("/a/b", bytes, bytes)(b"q"))) == count
+        channel.close()
+        sent = b"".join(iter(lambda: theirs.recv(1 << 16), b""))
+    opening = (0, http2.WINDOW - http2.DEFAULT_WINDOW)
+    assert windows(sent) == [opening, (0, 3000), (3, 1000), (0, 3000), (5, 2000)]
+
+
 def test_what_uploads_is_not_there():
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(Failure):

@@ -50,6 +50,13 @@ def home() -> Path:
 @contextlib.contextmanager
 def server(cores: int = 2, properties: Mapping[str, str] | None = None) -> Iterator[str]:
     """The `sc://…` of a Spark that runs `local[cores]` in a directory of its own."""
+    with process(cores, properties) as (remote, _):
+        yield remote
+
+
+@contextlib.contextmanager
+def process(cores: int = 2, properties: Mapping[str, str] | None = None) -> Iterator[tuple[str, int]]:
+    """The same, with the id of the one process that all of it runs in."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="spark-") as name:
@@ -75,7 +82,7 @@ def server(cores: int = 2, properties: Mapping[str, str] | None = None) -> Itera
             )
         try:
             _await(process, port, Path(name) / "log")
-            yield f"sc://127.0.0.1:{port}"
+            yield f"sc://127.0.0.1:{port}", process.pid
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -132,7 +132,9 @@ KINDS: dict[str, Any] = {
 }
 
 
-def work(room: Room, isolation: Isolation = Isolation.SEALED, engine: Any = None) -> None:
+def work(
+    room: Room, isolation: Isolation = Isolation.SEALED, engine: Any = None, objects: Any = None
+) -> None:
     """Walks every job that waits to its end, in this process and thread, on a machine that seals so well."""
     home = room.settings.home
     nothing: Any = None
@@ -140,7 +142,7 @@ def work(room: Room, isolation: Isolation = Isolation.SEALED, engine: Any = None
         vault=room.settings.vault,
         scratch=room.settings.scratch,
         catalog=LocalCatalog(room.settings.accounts),
-        objects=Local(room.settings.accounts),
+        objects=objects or Local(room.settings.accounts),
         engine=engine or Pretends(),
         runtime=nothing,
         images=nothing,

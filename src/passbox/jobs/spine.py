@@ -219,7 +219,7 @@ def _deliver(database: Database, tools: Tools, job: Job, checkpoint: Checkpoint)
             " completely; the run is charged, since some were." if some else "."
         )
         failure = {"statusCode": "DELIVERY_FAILED", "message": message}
-        _note(database, job, refused.message)
+        # why is the receiver's and the operator's to know: it tells of a place, and which buckets there are
         _log.warning("job %s: a delivery failed: %s", job.id, refused.detail or refused.message)
     for text in outcome["texts"]:
         tools.objects.publish(text["account"], text["group"], text["stream"], staging / text["path"])
