@@ -106,6 +106,7 @@ def test_any_text_is_a_refusal_or_a_plan(query: str) -> None:
     _ask(query)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("ab:/", max_size=4), min_size=1, max_size=6), st.data())
 def test_a_pattern_matches_what_it_was_filled_with(pieces: list[str], data: st.DataObject) -> None:
     filled = pieces[0]

@@ -14,7 +14,7 @@ from passbox.errors import QueryRefused
 
 RUNNER = "444444444444"
 RULE = {"allowedAnalyses": ["ANY_QUERY"], "allowedAnalysisProviders": [RUNNER]}
-COLUMNS = (Column("a", "int"), Column("b", "string"))
+COLUMNS = (Column("a", "int"), Column("b", "string"), Column("c", "double"))
 TABLES = {
     name: Table(name, RUNNER, COLUMNS, "CUSTOM", RULE, {"allowedResultReceivers": [RUNNER]})
     for name in ("t", *(f"t{number}" for number in range(20)))
@@ -66,6 +66,21 @@ BOMBS: dict[str, tuple[str, str]] = {
     "an open string of 400 KB": ("syntax", f"{WHERE} b = '{'x' * 400_000}"),
     "400 KB of quotes": ("syntax", f"SELECT {'`' * 400_001}"),
     "400 KB of nothing": ("sql.statement", " " * 400_000),
+    # each is written for Sail with its argument more than once
+    "twenty nullifs": ("sql.engine", f"SELECT {'nullif(' * 20}c{', 1D)' * 20} AS x FROM t"),
+    "twenty nullifzeros": ("sql.engine", f"SELECT {'nullifzero(' * 20}c{')' * 20} AS x FROM t"),
+    "ten maxima of maxima": (
+        "sql.engine",
+        f"SELECT {'max((SELECT ' * 10}max(c) AS c{' FROM t))' * 10} AS x FROM t",
+    ),
+    "800 keys of GROUP BY": (
+        "allowed",
+        "SELECT count(*) AS n FROM t GROUP BY " + ", ".join(f"c + {n}" for n in range(800)),
+    ),
+    "1,000 keys of ORDER BY": (
+        "sql.engine",
+        f"SELECT {' + '.join('c' * 40)} AS x FROM t ORDER BY {', '.join('x' * 1000)}",
+    ),
     "a NUL": ("sql.name", "SELECT \x00 FROM t"),
     "half a character": ("syntax", "SELECT '\ud800' AS x FROM t"),
 }
@@ -92,6 +107,14 @@ def test_cutting_a_chain_changes_nothing_but_brackets() -> None:
     where = sql.partition(" WHERE ")[2]
     assert where.replace("(", "").replace(")", "").split(" OR ") == terms
     assert approve(sql, {}, TABLES, PURPOSE).sql == sql
+
+
+def test_a_subquery_in_an_aggregate_is_copied_with_its_order() -> None:
+    """What stands twice in the text is the same twice."""
+    inner = "(SELECT c FROM t ORDER BY c LIMIT 1)"
+    sql = approve(f"SELECT max({inner}) AS x FROM t", {}, TABLES, PURPOSE).sql
+    ordered = "ORDER BY (nanvl(`t`.`c`, CAST('NaN' AS DOUBLE)) + 0E0) LIMIT 1"
+    assert sql.count(ordered) == sql.count("ORDER BY") == 3
 
 
 def test_a_chain_of_the_greatest_height_passes() -> None:

@@ -257,7 +257,7 @@ def _check_parts(node: exp.Expr, parent: exp.Expr | None) -> None:
         name = kind.__name__
         raise refused(_CONSTRUCT_NAMES.get(name, f"The construct {name}"))
     for part, value in node.args.items():
-        if value is None or value is False or value == [] or part in parts:
+        if part in parts or value is None or value is False or value == []:
             continue
         name = _CONSTRUCT_NAMES.get(part, f"{part} of {kind.__name__}")
         raise refused(name[0].upper() + name[1:])

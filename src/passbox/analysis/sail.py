@@ -8,12 +8,13 @@ them as tables in `functions` and `sail_forms`; it must not know rules.
 """
 
 from collections.abc import Mapping
+from functools import cache
 
 from sqlglot import exp
 
 from passbox.analysis import functions, sail_forms
 from passbox.analysis.plan import Parameter, Table
-from passbox.analysis.sail_floats import FLOATING, Floats
+from passbox.analysis.sail_floats import FLOATING, Floats, is_number_but_zero
 from passbox.analysis.types import UNKNOWN, WHOLE, Type, Types, common, exact, named
 from passbox.errors import QueryRefused
 
@@ -23,6 +24,7 @@ _NESTED = frozenset({"array", "map", "struct"})
 _LOOSE = frozenset({"FLOAT", "DOUBLE", "DECIMAL", "DATE"})
 _COMPARED = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.NullSafeEQ, exp.NullSafeNEQ)
 _NUMBERS = frozenset({*WHOLE, *FLOATING, "decimal", "string"})  # text is read as a number beside one
+_LEAVES = (exp.Column, exp.Identifier, exp.Literal)
 _AS_INT = frozenset({"datediff", "date_diff", "regexp_count"})  # Sail gives a bigint
 
 
@@ -32,7 +34,7 @@ def fit(tree: exp.Query, tables: Mapping[str, Table], parameters: Mapping[str, s
     floats = Floats(types, refused)
     floats.prepare(tree)
     for node in reversed(list(tree.walk(bfs=True))):  # operands before what they are operands of
-        if floats.wrote(node):
+        if floats.wrote(node) or isinstance(node, _LEAVES):
             continue
         if isinstance(node, exp.Anonymous):
             _call(node, types, floats)
@@ -54,7 +56,8 @@ def fit(tree: exp.Query, tables: Mapping[str, Table], parameters: Mapping[str, s
         else:
             _other(node, types, floats)
         floats.aggregate(node)
-    floats.finish(tree)
+        if isinstance(node, exp.Query):  # before what is around it, which may be written with copies of it
+            floats.order(node)
     return tree
 
 
@@ -229,6 +232,8 @@ def _compare(
 ) -> None:
     """The first is compared with each of the rest; `together`: all are brought to one type before."""
     found = [_held(item, types) for item in items]
+    other, *others = (not is_number_but_zero(item) for item in items)
+    zeros = [any(others), *(other for _ in others)]  # whether what each is compared with may be one
     first, *rest = (one.family for one in found)
     families = {first, *rest} - {"void"}
     if UNKNOWN.name in families and (len(families) == 1 or families & {*FLOATING, *WHOLE, "decimal"}):
@@ -236,16 +241,17 @@ def _compare(
     if families & _NESTED and len({one.name for one in found} - {"void"}) > 1:
         raise refused(what, "its sides are not of one type; cast them to one")
     if not _as_doubles(families) or not families <= _NUMBERS:
-        for item, one in zip(items, found, strict=True):
+        for item, one, zero in zip(items, found, zeros, strict=True):
             if one.family in {*FLOATING, *_NESTED}:
-                floats.meet(what, item)
+                floats.meet(what, item, zeros=zero)
         return
     double = FLOATING | {"string"} if first == "decimal" else FLOATING
     if not (together or len(rest) == 1 or first in FLOATING or double.issuperset(rest)):
         raise refused(what, "some of its values are compared as doubles and some are not; cast them all")
-    for item, one in zip(items, found, strict=True):
+    for item, one, zero in zip(items, found, zeros, strict=True):
         if one.name != "void":
-            floats.meet(what, item if one.name == "double" else _cast(item, "DOUBLE", types))
+            written = item if one.name == "double" else _cast(item, "DOUBLE", types)
+            floats.meet(what, written, zeros=zero)
 
 
 def _held(node: exp.Expr, types: Types) -> Type:
@@ -313,23 +319,33 @@ def _text(what: str, given: Type, *, timestamp: bool = False) -> None:
 
 def _twins(node: exp.Select) -> None:
     """Two aggregates of one column, of which only one casts it, have one name inside Sail."""
-    seen: dict[str, str] = {}
+    calls: dict[str, list[exp.Expr]] = {}
     for item in node.expressions:
         for call in item.find_all(exp.Anonymous):
             if call.this in functions.AGGREGATES:
-                bare = call.copy().transform(lambda one: one.this if isinstance(one, exp.Cast) else one)
-                plain, own = bare.sql(), call.sql()
-                if seen.setdefault(plain, own) != own:
-                    raise refused("Two aggregates", "they differ by a cast alone; cast in a subquery")
+                calls.setdefault(str(call.this), []).append(call)
+    for same in calls.values():
+        if len(same) == 1 or not any(call.find(exp.Cast) for call in same):
+            continue
+        seen: dict[exp.Expr, exp.Expr] = {}  # without its casts → as it is; sqlglot compares by structure
+        for call in same:
+            bare = call.transform(lambda one: one.this if isinstance(one, exp.Cast) else one)
+            if seen.setdefault(bare, call) != call:
+                raise refused("Two aggregates", "they differ by a cast alone; cast in a subquery")
 
 
 def _casts(node: exp.Expr | None, to: str) -> bool:
     return isinstance(node, exp.Cast) and str(node.to.this.name) == to
 
 
+@cache
+def _type(name: str) -> exp.DataType:
+    return exp.DataType.build(name, dialect="spark")
+
+
 def _cast(node: exp.Expr, to: str, types: Types) -> exp.Expr:
     """Puts a cast around a node, in its place; the cast."""
-    cast = exp.Cast(to=exp.DataType.build(to, dialect="spark"))
+    cast = exp.Cast(to=_type(to).copy())
     node.replace(cast)
     cast.set("this", exp.Paren(this=node) if isinstance(node, exp.Binary | exp.Neg) else node)
     types.know(cast, named(to.lower()))

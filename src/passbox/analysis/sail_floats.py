@@ -8,7 +8,7 @@ which writes in place.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from functools import cache
 from typing import cast
 
@@ -18,11 +18,12 @@ from passbox.analysis import text
 from passbox.analysis.types import UNKNOWN, Type, Types
 from passbox.errors import QueryRefused
 
+MAX_COPIED = 40_000  # nodes: where calls are nested, a form that holds its argument twice doubles the text
 FLOATING = frozenset({"float", "double"})
 _NESTED = frozenset({"array", "map", "struct"})
-_KEY = "(nanvl(:x, CAST('NaN' AS {type})) + CAST(0 AS {type}))"
+_KEY = "(nanvl(:x, CAST('NaN' AS {type})) + {zero})"
 _ONE_NAN = "nanvl(:x, CAST('NaN' AS {type}))"
-_NUMBER = "nanvl(:x, CAST(NULL AS {type}))"  # null for NaN
+_NUMBER = "nanvl(:x, {null})"  # null for NaN
 # These fail on what they do not allow: no infinity, or neither an infinity nor NaN.
 _FAILING = (
     "CASE WHEN {what} = CAST('Infinity' AS {type}) THEN CAST(CAST(:x AS DECIMAL(38, 0)) AS {type}) "
@@ -38,7 +39,7 @@ _CLAMPED = (
 _LOOSE = re.compile(r"\b(?:float|double|unknown)\b")
 _CALLS = {
     "nullifzero": "CASE WHEN :x = CAST(0 AS DOUBLE) THEN NULL ELSE :x END",
-    "round": "(:call + CAST(0 AS {type}))",
+    "round": "(:call + {zero})",
     "format_number": "replace(:call, 'inf', '∞')",
     "isnan": "coalesce(:call, false)",
 }
@@ -78,6 +79,7 @@ class Floats:
         self._types, self._refused = types, refused
         self._written: dict[int, exp.Expr] = {}  # with the nodes themselves, so that their ids stay theirs
         self._keys: set[int] = set()
+        self._copied = 0
 
     def wrote(self, node: exp.Expr) -> bool:
         """Whether a node is of this module's making, which nobody need look at again."""
@@ -99,14 +101,12 @@ class Floats:
                 self._membership(node)
 
     def _group(self, select: exp.Select) -> None:
-        for item in list(select.args["group"].expressions):
-            expression = _meant(select, item)
-            if self._settled("GROUP BY", expression):
-                continue
-            wanted = expression.copy()
-            parts = [*select.expressions, *(select.args.get(part) for part in ("group", "having", "order"))]
-            for found in [one for part in parts if part is not None for one in _same(part, wanted)]:
-                self._key(found)
+        named = {one.alias.lower(): one.this for one in select.expressions}
+        meant = [_meant(select, named, item) for item in select.args["group"].expressions]
+        wanted = {one.copy() for one in meant if not self._settled("GROUP BY", one)}
+        parts = [*select.expressions, *(select.args.get(part) for part in ("group", "having", "order"))]
+        for found in [one for part in parts if wanted and part is not None for one in _within(part, wanted)]:
+            self._key(found)
 
     def _outputs(self, query: exp.Expr, what: str) -> None:
         """The columns of a query, in all the SELECTs that they come from."""
@@ -128,10 +128,13 @@ class Floats:
 
     # ---- as everything else is written ----------------------------------------------------------------
 
-    def meet(self, what: str, node: exp.Expr) -> None:
-        """Where a value meets others: a double or float is written as a key."""
+    def meet(self, what: str, node: exp.Expr, *, zeros: bool = True) -> None:
+        """Where a value meets others, of which some may be `zeros`: a double or float is written as a key."""
         if not self._settled(what, node):
-            self._key(node)
+            if zeros:
+                self._key(node)
+            else:
+                self._write(node, _ONE_NAN, x=node)
 
     def call(self, node: exp.Anonymous) -> None:
         """A function that compares, hashes or shows numbers; of aggregates, `aggregate`."""
@@ -180,10 +183,10 @@ class Floats:
             return
 
         def over(name: str, *arguments: exp.Expr) -> exp.Expr:
-            call = exp.Anonymous(this=name, expressions=[one.copy() for one in arguments])
+            call = exp.Anonymous(this=name, expressions=[self._copy(one) for one in arguments])
             if inner is node:
                 return call
-            whole = node.copy()
+            whole = self._copy(node)
             _inner(whole).replace(call)
             return whole
 
@@ -204,20 +207,19 @@ class Floats:
             self.meet("PARTITION BY", item)
 
     def ordered(self, node: exp.Ordered) -> None:
-        """ORDER BY of a window or a group; that of a query is in `finish`."""
+        """ORDER BY of a window or a group; that of a query is in `order`."""
         around = node.parent.parent if node.parent is not None else None
         interpolated = isinstance(around, exp.WithinGroup) and str(around.this.this) == "percentile_cont"
         if not isinstance(around, exp.Query) and not self._settled("ORDER BY", node.this):
             self._write(node.this, _FINITE_KEY if interpolated else _KEY, x=node.this)
 
-    # ---- after everything else is written -------------------------------------------------------------
+    # ---- after everything under a query is written ------------------------------------------------------
 
-    def finish(self, tree: exp.Query) -> None:
-        """ORDER BY of queries, which may name an output by its place or its alias."""
-        for query in list(tree.find_all(exp.Query)):
-            order = query.args.get("order")
-            for item in order.expressions if order is not None else []:
-                self._order(query, item)
+    def order(self, query: exp.Query) -> None:
+        """ORDER BY of a query, which may name an output by its place or its alias."""
+        order = query.args.get("order")
+        for item in order.expressions if order is not None else []:
+            self._order(query, item)
 
     def _order(self, query: exp.Query, item: exp.Ordered) -> None:
         number = _ordinal(item.this)
@@ -236,7 +238,7 @@ class Floats:
         elif not (isinstance(query, exp.SetOperation) and _distinct(query)) and not self._is_key(output.this):
             # the output's own text means the same to every engine; what is computed once stays a name
             plain = isinstance(query, exp.Select) and output.find(exp.Window, exp.Query) is None
-            meant = output.this.copy() if plain else exp.Column(this=output.args["alias"].copy())
+            meant = self._copy(output.this) if plain else exp.Column(this=output.args["alias"].copy())
             self._types.know(meant, type)
             item.set("this", meant)
             self._key(meant)
@@ -283,19 +285,38 @@ class Floats:
 
     def _form(self, form: str, type: Type, **parts: exp.Expr) -> exp.Expr:
         """A form with its parts: those that stand nowhere yet are moved into it, the others copied."""
-        written: exp.Expr = _parsed(form.replace("{type}", type.name.upper())).copy()
+        written: exp.Expr = _parsed(form, type.name.upper()).copy()
         holes = list(written.find_all(exp.Placeholder))
         self._written |= {id(node): node for node in written.walk()}
         for hole in holes:
             part = parts[hole.name]
-            hole.replace(part if part.parent is None else part.copy())
+            hole.replace(part if part.parent is None else self._copy(part))
         return written
+
+    def _copy(self, node: exp.Expr) -> exp.Expr:
+        self._copied += sum(1 for _ in node.walk())
+        if self._copied > MAX_COPIED:
+            raise self._refused(
+                "The query",
+                "calls inside calls are written with their arguments several times, which makes it too long",
+            )
+        return node.copy()
 
 
 @cache
-def _parsed(form: str) -> exp.Expr:
-    [parsed] = text.parse(f"SELECT {form}").expressions
+def _parsed(form: str, type: str) -> exp.Expr:
+    """A form for a type. Zero and null are doubles without a cast, which every later step would read too."""
+    zero, null = ("0E0", "NULL") if type == "DOUBLE" else (f"CAST(0 AS {type})", f"CAST(NULL AS {type})")
+    query = "SELECT " + form.replace("{zero}", zero).replace("{null}", null).replace("{type}", type)
+    [parsed] = text.parse(query).expressions
     return cast(exp.Expr, parsed)
+
+
+def is_number_but_zero(node: exp.Expr) -> bool:
+    """Whether a number is written here that is no zero, not even as a double."""
+    while isinstance(node, exp.Paren | exp.Neg):
+        node = node.this
+    return isinstance(node, exp.Literal) and not node.is_string and float(node.name) != 0
 
 
 def _inner(node: exp.Expr) -> exp.Expr:
@@ -325,23 +346,22 @@ def _ordinal(node: exp.Expr) -> int | None:
     )
 
 
-def _meant(select: exp.Select, item: exp.Expr) -> exp.Expr:
+def _meant(select: exp.Select, named: Mapping[str, exp.Expr], item: exp.Expr) -> exp.Expr:
     """What an item of GROUP BY stands for: an output by its place or its alias, or itself."""
     number = _ordinal(item)
     if number is not None:
         return cast(exp.Expr, select.expressions[number - 1].this)
     if isinstance(item, exp.Column) and not item.table:
-        named = (one.this for one in select.expressions if one.alias.lower() == item.name.lower())
-        return cast(exp.Expr, next(named))
+        return named[item.name.lower()]
     return item
 
 
-def _same(node: exp.Expr, wanted: exp.Expr) -> Iterator[exp.Expr]:
-    """The parts of a clause that are `wanted`, those of subqueries left out."""
+def _within(node: exp.Expr, wanted: Set[exp.Expr]) -> Iterator[exp.Expr]:
+    """The parts of a clause that are one of `wanted`, those of subqueries left out."""
     stack = [node]
     while stack:
         current = stack.pop()
-        if current == wanted:
+        if current in wanted:
             yield current
         elif not isinstance(current, exp.Query):
             stack.extend(current.iter_expressions())

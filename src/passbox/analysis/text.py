@@ -13,6 +13,9 @@ from typing import Any, ClassVar
 from sqlglot import exp
 from sqlglot.dialects.spark import Spark
 from sqlglot.errors import ErrorLevel, ParseError, SqlglotError, TokenError
+from sqlglot.generators.hive import HiveGenerator
+from sqlglot.generators.spark import SparkGenerator
+from sqlglot.parsers.hive import HiveParser
 from sqlglot.parsers.spark import SparkParser
 from sqlglot.tokenizer_core import Token, TokenType
 
@@ -31,6 +34,7 @@ _CLOSING = {TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.END}
 _TEMPLATING = {TokenType.L_BRACE, TokenType.R_BRACE, TokenType.BLOCK_START, TokenType.BLOCK_END}
 _START = {TokenType.SELECT, TokenType.WITH, TokenType.L_PAREN}
 _UNCLOSED = re.compile(r"from \d+:(\d+)")
+_TEXTS = {exp.DType.CHAR, exp.DType.VARCHAR}
 _TERMINAL_COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
@@ -47,6 +51,36 @@ class PassboxSpark(Spark):
             "CASE": SparkParser.NO_PAREN_FUNCTION_PARSERS["CASE"]
         }
         STATEMENT_PARSERS: ClassVar[dict[Any, Any]] = {}
+
+        def _parse_types(self, *given: Any, **named: Any) -> exp.Expr | None:
+            """As Hive's, which parses the words char and varchar anew for every type that it meets."""
+            found = super(HiveParser, self)._parse_types(*given, **named)
+            if found is None:
+                return None
+            for node in found.find_all(exp.DataType) if found.expressions else (found,):
+                if node.this in _TEXTS:
+                    node.set("this", exp.DType.TEXT)
+                    node.set("expressions", None)
+            return found
+
+    class Generator(SparkGenerator):
+        # Spark's rewriting of what the gate refuses: QUALIFY, DISTINCT ON, ANY, UNNEST, PIVOT, a WITH inside
+        TRANSFORMS: ClassVar[dict[Any, Any]] = {
+            kind: write
+            for kind, write in SparkGenerator.TRANSFORMS.items()
+            if kind not in (exp.Select, exp.From, exp.Table, exp.WithinGroup)
+        }
+        EXPRESSIONS_WITHOUT_NESTED_CTES: ClassVar[set[type[exp.Expr]]] = set()
+
+        def datatype_sql(self, expression: exp.DataType) -> str:
+            """As sqlglot's; Hive's parses the word float for every type, to drop sizes that are refused."""
+            return super(HiveGenerator, self).datatype_sql(expression)
+
+        def cast_sql(self, expression: exp.Cast, safe_prefix: str | None = None) -> str:
+            """As Spark's, which parses the word json for every cast that it meets."""
+            if expression.to.this == exp.DType.DECIMAL:
+                return super().cast_sql(expression, safe_prefix)
+            return super(HiveGenerator, self).cast_sql(expression, safe_prefix)
 
 
 _DIALECT = PassboxSpark()

@@ -25,7 +25,7 @@ class Type:
     @property
     def family(self) -> str:
         """The name without its parameters: `decimal`, `array`."""
-        return re.split(r"[(<]", self.name, maxsplit=1)[0]
+        return self.name.partition("(")[0].partition("<")[0]
 
     @property
     def whole(self) -> bool:
