@@ -26,7 +26,6 @@ PROGRESS = "progress: "  # begins the lines of standard output that say how far 
 OUTCOME, DATA, REPORT = "outcome.json", "data", "report.json"
 ROWS, COLUMNS = (1_500, 10_000_000), (5, 1_000)  # AWS's limits, but for its most rows, a quarter of ours
 TARGET_ROWS, TARGET_VALUES = 1_000, 100
-FIT_ROWS = ROWS[0] * 19 // 20  # what is left of the fewest rows once a twentieth is held out
 Format = Literal["csv", "parquet"]
 
 
@@ -55,11 +54,11 @@ def generate(
     """
     from passbox.synthesis import Noise, hold_out, judge, report, synthesize
 
-    _check_columns(request)
+    _check_columns(table, request)
     key = source.draw(32)
     person = request.person
     fit, held_out = hold_out(table, key, person.column if person else None)
-    synthetic = synthesize(fit, replace(request, fewest=FIT_ROWS), source, progress)
+    synthetic = synthesize(fit, replace(request, fewest=ROWS[0]), source, progress)
     _check_rows(synthetic.table, request)
     progress("Attacking the generated rows.")
     [share] = [spend.rho for spend in synthetic.spends if spend.what == "score"]
@@ -82,13 +81,29 @@ def generate(
     )
 
 
-def _check_columns(request: "Request") -> None:
+def _check_columns(table: "pa.Table", request: "Request") -> None:
+    """What is known before anything is looked at: how many columns, of which names and types."""
+    import pyarrow as pa
+
+    from passbox.backends.engines import writer
+
     fewest, most = COLUMNS
     if not fewest <= len(request.columns) <= most:
+        beside = "" if request.person is None else f" beside {request.person.column}"
         raise JobFailed(
             "INVALID_SYNTHETIC_DATA_INPUT",
-            f"Synthetic data needs {fewest} to {most:,} columns; the result has {len(request.columns)}.",
+            f"Synthetic data needs {fewest} to {most:,} columns; there are {len(request.columns)}{beside}.",
         )
+    try:
+        writer.check(table.schema, "csv")  # refuses what is nested, binary or an interval
+    except JobFailed as refused:
+        raise JobFailed("SYNTHESIS_COLUMN_REFUSED", refused.message) from refused
+    for field in table.schema:
+        if pa.types.is_null(field.type):
+            raise JobFailed(
+                "SYNTHESIS_COLUMN_REFUSED",
+                f"{field.name} has no type, only NULL: leave it out, or cast it to the type it should have.",
+            )
 
 
 def _check_rows(table: "pa.Table", request: "Request") -> None:
@@ -104,7 +119,7 @@ def _check_rows(table: "pa.Table", request: "Request") -> None:
     if request.target is None:
         return
     target = table[request.target]
-    if target.length() - target.null_count < TARGET_ROWS * FIT_ROWS / ROWS[0]:
+    if target.length() - target.null_count < TARGET_ROWS * 19 / 20:
         raise JobFailed(
             "INVALID_SYNTHETIC_DATA_INPUT",
             f"The predictive column {request.target} needs {TARGET_ROWS:,} rows or more in which it is not "

@@ -4,10 +4,12 @@ Knows files and how to ask; what is done is `synthesize.generate`'s.
 """
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import click
 
@@ -20,13 +22,39 @@ if TYPE_CHECKING:
     from passbox.synthesize import Generated
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_OPERATION = "passbox.PutSyntheticDataDeclaration"  # whose model says what a declaration may be
+
+
+def _number(_context: click.Context, parameter: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number.", param=parameter)
+    return value
+
+
+def _place(suffixes: tuple[str, ...]) -> Any:
+    """A place for a file of one of these kinds, in a directory that is there."""
+
+    def check(_context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+        if value is not None and value.suffix not in suffixes:
+            raise click.BadParameter(f"{value} must end in {' or '.join(suffixes)}.", param=parameter)
+        if value is not None and not value.absolute().parent.is_dir():
+            raise click.BadParameter(f"{value.parent} is no directory; make it first.", param=parameter)
+        return value
+
+    return check
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, path_type=Path, dir_okay=False))
-@click.option("--epsilon", type=click.FloatRange(0, min_open=True), required=True, help="The privacy budget.")
 @click.option(
-    "--delta", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=1e-9, show_default=True
+    "--epsilon",
+    type=click.FloatRange(0.0001, 100),
+    callback=_number,
+    required=True,
+    help="The privacy budget.",
+)
+@click.option(
+    "--delta", type=click.FloatRange(1e-15, 0.01), callback=_number, default=1e-9, show_default=True
 )
 @click.option("--target", metavar="COLUMN", help="The column that is to be predicted from the others.")
 @click.option(
@@ -34,11 +62,20 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--declaration", type=_FILE, help="JSON: domains, person and dependencies that are known.")
 @click.option("--max-attack-score", type=click.FloatRange(0.5, 1), default=0.6, show_default=True)
-@click.option("--out", type=_FILE, required=True, help="Where the rows go: .parquet or .csv.")
 @click.option(
-    "--report", type=_FILE, help="Where the report goes: .html or .json. It shows the real rows' figures."
+    "--out",
+    type=_FILE,
+    callback=_place((".parquet", ".csv")),
+    required=True,
+    help="Where the rows go: .parquet or .csv.",
 )
-@click.option("--seed", type=int, help="Repeat a run. What it makes is NOT private.")
+@click.option(
+    "--report",
+    type=_FILE,
+    callback=_place((".html", ".json")),
+    help="Where the report goes: .html or .json. It shows the real rows' figures.",
+)
+@click.option("--seed", type=click.IntRange(0), help="Repeat a run. What it makes is NOT private.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def synthesize(
     file: Path,
@@ -57,6 +94,8 @@ def synthesize(
     from passbox.synthesis import Source, Thresholds, seeded
     from passbox.synthesize import generate
 
+    if len({path.absolute() for path in (file, out, report) if path is not None}) < 2 + (report is not None):
+        raise click.UsageError("FILE, --out and --report must be different files.")
     try:
         table = _read(file)
         labels = {name for name in categorical.split(",") if name}
@@ -83,6 +122,11 @@ def _say(quiet: bool) -> Any:
     return (lambda _line: None) if quiet else (lambda line: click.echo(f"… {line}", file=sys.stderr))
 
 
+def _some(names: list[str]) -> str:
+    """The first names of a table."""
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
 def _read(file: Path) -> "pa.Table":
     import pyarrow as pa
     import pyarrow.csv as arrow_csv
@@ -94,7 +138,10 @@ def _read(file: Path) -> "pa.Table":
             return arrow_csv.read_csv(file, convert_options=options)
         return parquet.read_table(file)
     except pa.ArrowInvalid as error:
-        raise click.ClickException(f"{file} cannot be read as {file.suffix or 'Parquet'}: {error}") from error
+        # its first line: the others quote rows
+        told = str(error).splitlines()[0].partition(":")[0]
+        kind = "CSV" if file.suffix == ".csv" else "Parquet"
+        raise click.ClickException(f"{file} cannot be read as {kind}: {told}.") from error
 
 
 def _request(
@@ -112,14 +159,9 @@ def _request(
     from passbox.synthesis import declaration
     from passbox.synthesis.encoding import labels_only
 
-    said = {}
-    if declared is not None:
-        try:
-            said = json.loads(declared.read_text())
-        except (OSError, ValueError) as error:
-            raise click.ClickException(f"{declared} is not a JSON file: {error}") from error
+    said = {} if declared is None else _declared(declared)
     for name in sorted({*labels, *([target] if target else [])} - set(table.column_names)):
-        raise click.ClickException(f"There is no column {name}; there are {', '.join(table.column_names)}.")
+        raise click.ClickException(f"There is no column {name}; there are {_some(table.column_names)}.")
     person = said.get("person", {}).get("columnName")
     mapping = [
         {
@@ -132,6 +174,21 @@ def _request(
     ]
     parameters = {"epsilon": epsilon, "columnClassification": {"columnMapping": mapping}}
     return replace(declaration.request(parameters, said, table.schema), delta=Fraction(str(delta)))
+
+
+def _declared(file: Path) -> dict[str, Any]:
+    """A declaration, held to the same model as over the wire."""
+    from passbox.wire.model import Requests, load_services
+
+    try:
+        document = json.loads(file.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise click.ClickException(f"{file} is not a JSON file: {error}") from error
+    nobody = str(UUID(int=0))
+    request = {"membershipIdentifier": nobody, "analysisTemplateIdentifier": nobody, "declaration": document}
+    requests = Requests(load_services(("passbox",)))
+    found: dict[str, Any] = requests.read(_OPERATION, request)["declaration"]
+    return found
 
 
 def _write(table: "pa.Table", out: Path) -> None:

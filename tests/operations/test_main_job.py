@@ -28,7 +28,8 @@ hyperparameters = json.load(open("/opt/ml/input/config/hyperparameters.json"))
 print("starting", flush=True)
 time.sleep(float(hyperparameters.get("seconds", "0")))
 rows = []
-for path in glob.glob(os.environ["SM_CHANNEL_TRAIN"] + "/*.csv"):
+channel = os.environ["SM_CHANNEL_TRAIN"]
+for path in [channel + "_0"] if os.path.exists(channel + "_0") else glob.glob(channel + "/*.csv"):
     rows += csv.DictReader(open(path))
 if "fail" in hyperparameters:
     open("/opt/ml/output/failure", "w").write("row 1: " + json.dumps(rows[0]))
@@ -278,6 +279,12 @@ def test_the_main_job(shop: Joined, channel: str) -> None:
     assert set(shop.files("vendor")) == set(given)
     assert list((vault / "staging").iterdir()) == []
     assert list(shop.room.settings.scratch.iterdir()) == []
+
+
+def test_a_training_that_reads_pipes(shop: Joined, channel: str) -> None:
+    model = shop.train(channel, "piped", trainingInputMode="Pipe")
+    done = wait(lambda: shop.get_model(model))
+    assert done["status"] == "ACTIVE", done.get("statusDetails")
 
 
 def test_a_training_that_fails(shop: Joined, channel: str) -> None:

@@ -214,11 +214,13 @@ def test_a_declaration(shop: Workshop) -> None:
     assert client.put_synthetic_data_declaration(**own, declaration=said)["declaration"] == said
     assert client.put_synthetic_data_declaration(**own, declaration=said)["declaration"] == said
     assert member.get_synthetic_data_declaration(**whole)["declaration"] == said
-    with pytest.raises(client.exceptions.ConflictException, match="create another template"):
-        client.put_synthetic_data_declaration(**own, declaration={})
     # the person's column is now a part of what the query must find
     with pytest.raises(shop.ml().exceptions.ValidationException, match="person tells persons apart"):
         submit(shop, row["arn"])
+    assert client.put_synthetic_data_declaration(**own, declaration={})["declaration"] == {}
+    submit(shop, row["arn"])
+    with pytest.raises(client.exceptions.ConflictException, match="create another template"):
+        client.put_synthetic_data_declaration(**own, declaration=said)
     with pytest.raises(member.exceptions.ResourceNotFoundException):
         member.put_synthetic_data_declaration(
             **shop.own("vendor"), analysisTemplateIdentifier=row["id"], declaration=said
@@ -233,8 +235,24 @@ def test_a_declaration(shop: Workshop) -> None:
         ({"dependencies": [{"determinants": ["x"], "dependent": "age"}]}, "does not classify a column x"),
         ({"person": {"columnName": "age", "maximumRows": 1}}, "leave it out of the classification"),
         ({"person": {"columnName": "who", "maximumRows": 0}}, "maximumRows"),
+        ({"columns": [{"columnName": "age", "low": "9", "high": "1"}]}, "must be below its high"),
+        ({"columns": [{"columnName": "age", "low": "9"}]}, "both low and high"),
+        ({"columns": [{"columnName": "age", "low": "NaN", "high": "Infinity"}]}, "must be finite"),
+        ({"columns": [{"columnName": "age", "low": "1", "high": "9", "step": "0"}]}, "above 0"),
+        ({"columns": [{"columnName": "age", "values": ["1"]}]}, "NUMERICAL"),
+        ({"columns": [{"columnName": "sex", "low": "1", "high": "2"}]}, "CATEGORICAL"),
+        ({"columns": [{"columnName": "sex", "values": ["f", "f"]}]}, "declared twice"),
+        ({"dependencies": [{"determinants": ["age"], "dependent": "late"}]}, "predictive"),
+        (
+            {
+                "dependencies": [
+                    {"determinants": ["age"], "dependent": "sex"},
+                    {"determinants": ["sex"], "dependent": "city"},
+                ]
+            },
+            "depend on none",
+        ),
     ],
-    ids=["unknown", "twice", "unknown determinant", "classified person", "no rows"],
 )
 def test_a_declaration_that_does_not_fit(shop: Workshop, said: dict[str, Any], words: str) -> None:
     row = template(shop)

@@ -51,6 +51,9 @@ class Pipes:
                 feeder.join(_JOIN_SECONDS)
         for descriptor in held.values():
             os.close(descriptor)
+        for path in self._directory.iterdir():
+            if path.is_fifo():  # whoever opens it would wait
+                path.unlink()
         if self._broken and error is None:
             raise self._broken[0]
 

@@ -20,6 +20,7 @@ import contextlib
 import json
 import logging
 import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,8 @@ def _work(database: Database, tools: Tools, kind: Kind, job: Job, checkpoint: Ch
         # what a container left of a job that failed stays nowhere
         trees.remove(workspace.path)
         workspace.path.mkdir()
+        if failed.code == "INTERNAL_ERROR":
+            _log.warning("job %s failed: %s: %s", job.id, failed.code, failed.detail or failed.message)
         result = Result(failure=(failed.code, failed.message))
     checkpoint("disclose")
     with database.read() as tx:
@@ -307,7 +310,8 @@ def _settle(directory: Path) -> None:
     """Makes everything below a directory durable."""
     for folder, _, files in os.walk(directory, topdown=False):
         for file in files:
-            _sync(Path(folder) / file)
+            if stat.S_ISREG(os.lstat(Path(folder) / file).st_mode):  # a pipe would wait for somebody
+                _sync(Path(folder) / file)
         _sync(Path(folder))
 
 

@@ -5,7 +5,9 @@ from, and the channel holds generated rows. Who pays for the generating is settl
 query.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from passbox.access import fetch
@@ -114,36 +116,94 @@ def put_synthetic_data_declaration(call: Call, params: Params) -> Output:
             "from it.",
         )
     said = params["declaration"]
-    _check_declaration(said, {one["columnName"] for one in _mapping(row)})
-    if declaration(row) not in ({}, said):
+    _check_declaration(said, _mapping(row))
+    if declaration(row) != said and _used(call, row):
         raise ConflictException(
-            "Something else is declared for the template already, and others may have agreed to it; create "
-            "another template.",
+            "A channel was made by the template with what is declared now; create another template.",
             reason="ALREADY_EXISTS",
         )
     row = resources.change(call.tx, row, body={"syntheticDataDeclaration": said})
     return {"declaration": declaration(row)}
 
 
-def _check_declaration(said: Params, classified: set[str]) -> None:
-    named = [one["columnName"] for one in said.get("columns", ())]
-    dependent = [one["dependent"] for one in said.get("dependencies", ())]
-    for place, names in (("columns", named), ("dependencies", dependent)):
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            field = f"declaration.{place}"
-            raise invalid(field, f"{field}: {twice[0]} is declared twice; declare it once.")
-    determinants = [name for one in said.get("dependencies", ()) for name in one["determinants"]]
-    for place, names in (("columns", named), ("dependencies", [*dependent, *determinants])):
-        if unknown := sorted(set(names) - classified):
-            field = f"declaration.{place}"
-            raise invalid(field, f"{field}: the template does not classify a column {unknown[0]}.")
-    if "person" in said and said["person"]["columnName"] in classified:
+def _used(call: Call, template: Resource) -> bool:
+    """Whether a channel was submitted by the template."""
+    for channel in resources.find(call.tx, "ml_input_channel", collaboration=call.collaboration.id):
+        source = channel.body["inputChannel"]["dataSource"]["protectedQueryInputParameters"]
+        if source["sqlParameters"].get("analysisTemplateArn") == template.arn:
+            return True
+    return False
+
+
+def _check_declaration(said: Params, mapping: Sequence[Params]) -> None:
+    """Refuses what no result could fit: names that are not there, and domains and dependencies that
+    contradict themselves."""
+    types = {one["columnName"]: one["columnType"] for one in mapping}
+    targets = {one["columnName"] for one in mapping if one["isPredictiveValue"]}
+    _check_domains(said.get("columns", ()), types)
+    _check_dependencies(said.get("dependencies", ()), types, targets)
+    if "person" in said and said["person"]["columnName"] in types:
         field = "declaration.person.columnName"
         raise invalid(
             field,
             f"{field}: {said['person']['columnName']} is classified; what tells persons apart is not "
             "generated, so leave it out of the classification.",
         )
+
+
+def _check_domains(columns: Sequence[Params], types: Mapping[str, str]) -> None:
+    for at, one in enumerate(columns):
+        name, field = one["columnName"], f"declaration.columns.{at + 1}"
+        if name not in types:
+            raise invalid(field, f"{field}: the template does not classify a column {name}.")
+        if name in [other["columnName"] for other in columns[:at]]:
+            raise invalid(field, f"{field}: {name} is declared twice; declare it once.")
+        bounds = [key for key in ("low", "high", "step") if key in one]
+        if types[name] == "CATEGORICAL" and bounds:
+            raise invalid(field, f"{field}: {name} is CATEGORICAL; declare its values, not {bounds[0]}.")
+        if types[name] == "NUMERICAL" and "values" in one:
+            raise invalid(field, f"{field}: {name} is NUMERICAL; declare low and high, not values.")
+        if len(set(one.get("values", ()))) < len(one.get("values", ())):
+            raise invalid(field, f"{field}: a value of {name} is declared twice; declare it once.")
+        if bounds and not {"low", "high"} <= set(bounds):
+            raise invalid(field, f"{field}: declare both low and high of {name}.")
+        _check_numbers(field, name, one)
+
+
+def _check_numbers(field: str, name: str, one: Params) -> None:
+    """Of numbers the order; of dates and times, which are no numbers, that of their texts."""
+    if "low" not in one:
+        return
+    low, high = one["low"], one["high"]
+    with contextlib.suppress(InvalidOperation):
+        low, high = Decimal(low), Decimal(high)
+        if not (low.is_finite() and high.is_finite()):
+            raise invalid(field, f"{field}: low and high of {name} must be finite.")
+    if type(low) is not type(high) or not low < high:
+        raise invalid(field, f"{field}: low of {name} must be below its high.")
+    try:
+        step = Decimal(one.get("step", "1"))
+    except InvalidOperation:
+        step = Decimal(0)
+    if not (step.is_finite() and step > 0):
+        raise invalid(field, f"{field}: the step of {name} must be a number above 0.")
+
+
+def _check_dependencies(
+    dependencies: Sequence[Params], types: Mapping[str, str], targets: Collection[str]
+) -> None:
+    field = "declaration.dependencies"
+    dependent = [one["dependent"] for one in dependencies]
+    for one in dependencies:
+        name = one["dependent"]
+        for unknown in sorted({name, *one["determinants"]} - set(types)):
+            raise invalid(field, f"{field}: the template does not classify a column {unknown}.")
+        if dependent.count(name) > 1:
+            raise invalid(field, f"{field}: {name} is declared twice; declare it once.")
+        if name in targets:
+            raise invalid(field, f"{field}: {name} is the predictive column, which cannot be dependent.")
+        if set(one["determinants"]) & set(dependent):
+            raise invalid(field, f"{field}: the determinants of {name} must be columns that depend on none.")
 
 
 @operation("passbox.GetSyntheticDataDeclaration")

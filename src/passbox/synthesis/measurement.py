@@ -19,7 +19,7 @@ from passbox.synthesis import noise
 from passbox.synthesis.accounting import Budget
 from passbox.synthesis.encoding import Array
 
-WIDEST = 1 << 16  # the standard deviation of noise; its table would not be worth its making
+WIDEST = 1 << 17  # the standard deviation of noise; its table would not be worth its making
 CHUNK = 1 << 20  # rows counted at a time: what is in memory beside the codes does not grow with the table
 
 

@@ -101,7 +101,11 @@ def _privacy(privacy: Mapping[str, Any]) -> str:
 
 
 def _unit(privacy: Mapping[str, Any]) -> str:
-    return "any single row" if privacy["unit"] == "one row" else text(privacy["unit"], 200)
+    return (
+        "any single row of the input"
+        if privacy["unit"] == "one row of the input"
+        else text(privacy["unit"], 200)
+    )
 
 
 def _scores(content: Mapping[str, Any]) -> str:

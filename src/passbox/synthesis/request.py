@@ -65,7 +65,7 @@ class Request:
     target:  the column that is to be predicted from the others, if there is one.
     rows:    how many rows to make; None: as many as the table has, to within noise.
     person:  the unit of privacy; None: one row.
-    fewest:  how many rows the table must have, to within noise.
+    fewest:  how many rows there must have been, to within noise, before a twentieth was held out.
     score:   the share of the budget, 0 to 1, that is kept for a score of the result.
     """
 

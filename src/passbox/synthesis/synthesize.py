@@ -19,6 +19,7 @@ from passbox.synthesis import dependency, modelling, sampling
 from passbox.synthesis.accounting import Budget, Spend
 from passbox.synthesis.encoding import Array, labels_only
 from passbox.synthesis.feature import Feature, features
+from passbox.synthesis.hold_out import ONE_IN
 from passbox.synthesis.measurement import Meter
 from passbox.synthesis.noise import Source
 from passbox.synthesis.request import Request
@@ -26,6 +27,7 @@ from passbox.synthesis.target import Classes, classes
 from passbox.synthesis.unit import bounded
 
 COUNT, SCORE = "row count", "score"
+ROW = "one row of the input"  # of a channel, that is the result of its query
 COUNT_SHARE, DEPENDENCY_SHARE = Fraction(1, 200), Fraction(2, 100)
 
 
@@ -75,11 +77,11 @@ def synthesize(
     counted = bounded(plain, person)
     noisy, _ = meter.release(COUNT, np.array([counted.num_rows]), budget.left * COUNT_SHARE)
     rows = max(1, int(noisy[0]))
-    if rows < request.fewest:
+    if rows < request.fewest * (ONE_IN - 1) / ONE_IN:
         raise JobFailed(
             "INVALID_SYNTHETIC_DATA_INPUT",
-            f"Synthetic data is made from {request.fewest:,} rows or more; there are about {rows:,}. Select "
-            "more.",
+            f"Synthetic data is made from {request.fewest:,} rows or more; there are about "
+            f"{rows * ONE_IN // (ONE_IN - 1):,}, as far as epsilon lets it be told. Select more.",
         )
     progress("Finding the domains of the columns.")
     every = features(counted, request, rows, meter)
@@ -96,7 +98,7 @@ def synthesize(
         request.delta,
         budget.rho,
         rows,
-        f"all rows of one {person.column}, of which {person.cap} count" if person else "one row",
+        f"all rows of one {person.column}, of which {person.cap} count" if person else ROW,
         {feature.name: feature.domain.described() for feature in every},
         source.private,
     )
