@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from passbox import names
+from passbox.backends.runtimes.base import Isolation
 from passbox.errors import (
     AccessDeniedException,
     ConflictException,
@@ -27,6 +28,7 @@ from passbox.jobs import spine
 from passbox.jobs.kind import Result, Workspace
 from passbox.ledger import book, caps, statements
 from passbox.ledger.prices import MILLI, MODEL_TRAINING
+from passbox.manifest import Signer
 from passbox.serve import Dispatcher
 from passbox.settings import Settings
 from passbox.state import jobs, resources, statuses, transfers
@@ -474,6 +476,8 @@ class Payers(RuleBasedStateMachine):
         tools: Any = SimpleNamespace(
             vault=self.settings.vault,
             scratch=self.settings.scratch,
+            isolation=Isolation.SEALED,
+            signer=Signer(b"k" * 32),
             kept=lambda row: self.settings.vault / row.kind / row.id,
         )
         kinds: Any = {"trained_model": Trains(records, fails=fails)}
