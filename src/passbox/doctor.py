@@ -26,9 +26,9 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Looks at Python, the sandbox, the engine, the disk and the home directory."""
-    looked = [_python(), *_sandboxes(settings), _engine(), _instances(settings), _disk(settings)]
-    return [*looked, _home(settings)]
+    """Looks at Python, the sandbox, the GPUs, the engine, the disk and the home directory."""
+    looked = [_python(), *_sandboxes(settings), _gpus(), _engine(), _instances(settings)]
+    return [*looked, _disk(settings), _home(settings)]
 
 
 def _python() -> Finding:
@@ -53,6 +53,18 @@ def _sandbox(report: Report, chosen: bool) -> list[Finding]:
     use = "" if chosen else " (PASSBOX_RUNTIME chooses another)"
     main = Finding(f"sandbox {report.name}", state, f"{report.version}: {report.isolation.value}{use}")
     return [main, *(Finding(f"  {what}", state, "", fix) for what, fix in report.missing)]
+
+
+def _gpus() -> Finding:
+    from passbox.backends.runtimes.gpus import find_gpus
+
+    found = find_gpus()
+    if found.missing:
+        return Finding("gpus", "degraded", *found.missing)
+    if not found.count:
+        return Finding("gpus", "ok", "0: instance types with GPUs are refused")
+    names = ", ".join(device.name for device in found.devices)
+    return Finding("gpus", "ok", f"{found.count} for jobs ({names})")
 
 
 def _engine() -> Finding:

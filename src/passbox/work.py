@@ -63,6 +63,7 @@ def instances(settings: Settings) -> Instances:
 def tools(settings: Settings, slots: int) -> Tools:
     """The outside world as jobs reach it."""
     chosen = runtime(settings)
+    report = chosen.check()
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return Tools(
         vault=settings.vault,
@@ -72,9 +73,9 @@ def tools(settings: Settings, slots: int) -> Tools:
         engine=Spark(settings.spark_remote) if settings.spark_remote else Sail(chosen),
         runtime=chosen,
         images=ImageStore(settings.images),
-        isolation=chosen.check().isolation,
+        isolation=report.isolation,
         signer=Signer(load_key_file(settings.signing_key_file)),
-        machine=Machine(int(memory * MEMORY_SHARE / slots), float(os.cpu_count() or 1)),
+        machine=Machine(int(memory * MEMORY_SHARE / slots), float(os.cpu_count() or 1), report.gpus),
         instances=instances(settings),
     )
 

@@ -68,8 +68,56 @@ def test_a_record_that_fits_no_request(text):
     ],
 )
 def test_instances_have_their_published_sizes(type, cpus, gib):
-    made = Instances().give(type, cpus=1000, memory_bytes=10_000 * GIB)
-    assert (made.cpus, made.memory_bytes, made.scaled) == (cpus, gib * GIB, None)
+    made = Instances().give(type, cpus=1000, memory_bytes=10_000 * GIB, gpus=16)
+    assert (made.cpus, made.memory_bytes, made.scaled, made.gpus) == (cpus, gib * GIB, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("type", "cpus", "gib", "gpus"),
+    [
+        ("ml.g4dn.xlarge", 4, 16, 1),
+        ("ml.g4dn.12xlarge", 48, 192, 4),
+        ("ml.g4dn.16xlarge", 64, 256, 1),
+        ("ml.g5.2xlarge", 8, 32, 1),
+        ("ml.g5.24xlarge", 96, 384, 4),
+        ("ml.g5.48xlarge", 192, 768, 8),
+        ("ml.g6.16xlarge", 64, 256, 1),
+        ("ml.g6e.12xlarge", 48, 384, 4),
+        ("ml.g6e.48xlarge", 192, 1536, 8),
+        ("ml.p2.xlarge", 4, 61, 1),
+        ("ml.p2.16xlarge", 64, 732, 16),
+        ("ml.p3.2xlarge", 8, 61, 1),
+        ("ml.p3.16xlarge", 64, 488, 8),
+        ("ml.p3dn.24xlarge", 96, 768, 8),
+        ("ml.p4d.24xlarge", 96, 1152, 8),
+        ("ml.p5.48xlarge", 192, 2048, 8),
+        ("ml.p5.4xlarge", 16, 256, 1),
+    ],
+)
+def test_gpus_as_published(type, cpus, gib, gpus):
+    made = Instances().give(type, cpus=1000, memory_bytes=10_000 * GIB, gpus=gpus)
+    assert (made.cpus, made.memory_bytes, made.gpus) == (cpus, gib * GIB, gpus)
+    scaled = Instances().give(type, cpus=2, memory_bytes=GIB, gpus=gpus)
+    assert (scaled.cpus, scaled.memory_bytes, scaled.gpus) == (2, GIB, gpus)
+    assert f"{type} has {cpus} vCPUs" in (scaled.scaled or "")
+
+
+@pytest.mark.parametrize(
+    ("type", "count", "gpus", "code", "said"),
+    [
+        ("ml.g5.xlarge", 1, 0, "UNSUPPORTED_INSTANCE_TYPE", "ml.g5.xlarge has 1 GPU and this machine can "
+         "give a job none. Choose a type without, for example ml.m5.xlarge"),
+        ("ml.p3.8xlarge", 1, 0, "UNSUPPORTED_INSTANCE_TYPE", "4 GPUs and this machine can give a job none"),
+        ("ml.p3.8xlarge", 1, 3, "INSTANCE_TYPE_TOO_LARGE", "ml.p3.8xlarge has 4 GPUs and a job may have 3"),
+        ("ml.g5.xlarge", 2, 1, "INSTANCE_TYPE_TOO_LARGE", "2 instances of ml.g5.xlarge have 2 GPUs and a job "
+         "may have 1 here. Choose a type with fewer GPUs, or fewer instances."),
+    ],
+)  # fmt: skip
+def test_gpus_are_never_scaled(type, count, gpus, code, said):
+    with pytest.raises(JobFailed) as refused:
+        Instances().give(type, cpus=1000, memory_bytes=10_000 * GIB, gpus=gpus, count=count)
+    assert refused.value.code == code
+    assert said in refused.value.message
 
 
 @pytest.mark.parametrize(
@@ -107,12 +155,21 @@ def test_the_operators_own_types():
         [types."ml.g5.xlarge"]
         vcpus = 2
         memoryGiB = 2
+        [types."ml.g6.xlarge"]
+        vcpus = 2
+        memoryGiB = 2
+        gpus = 2
     """
     table = read_instances(tomllib.loads(text, parse_float=Decimal), "instances.toml")
     assert table.refuse
     for type, cpus, memory in (("ml.m5.xlarge", 1.0, GIB // 2), ("ml.g5.xlarge", 2.0, 2 * GIB)):
-        made = table.give(type, cpus=2.0, memory_bytes=4 * GIB)
-        assert (made.cpus, made.memory_bytes, made.scaled) == (cpus, memory, None)
+        made = table.give(type, cpus=2.0, memory_bytes=4 * GIB, gpus=4)
+        assert (made.cpus, made.memory_bytes, made.scaled, made.gpus) == (cpus, memory, None, 0)
+    assert table.give("ml.g6.xlarge", cpus=2.0, memory_bytes=4 * GIB, gpus=4).gpus == 2
+    closed = read_instances(tomllib.loads("gpus = 1"), "instances.toml")
+    assert closed.give("ml.g5.xlarge", cpus=9, memory_bytes=99 * GIB, gpus=8).gpus == 1
+    with pytest.raises(JobFailed, match="4 GPUs and a job may have 1 here"):
+        closed.give("ml.g5.12xlarge", cpus=9, memory_bytes=99 * GIB, gpus=8)
     assert read_instances({}, "").give("ml.m5.large", cpus=9, memory_bytes=99 * GIB).memory_bytes == 8 * GIB
 
 
@@ -122,10 +179,14 @@ def test_the_operators_own_types():
         ("size = 1", "there is no setting size"),
         ("oversize = 'yes'", "scale or refuse"),
         ("oversize = 1", "scale or refuse"),
+        ("gpus = 'all'", "gpus must be a whole number"),
         ("types = 1", "types holds tables"),
         ("[types]\n'ml.m5.xlarge' = 4", "types holds tables"),
         ("[types.'ml.m5.xlarge']\nvcpus = 2", "needs vcpus and memoryGiB"),
-        ("[types.'ml.m5.xlarge']\nvcpus = 2\nmemoryGiB = 4\ngpus = 1", "needs vcpus and memoryGiB"),
+        ("[types.'ml.m5.xlarge']\nvcpus = 2\nmemoryGiB = 4\ndisks = 1", "needs vcpus and memoryGiB"),
+        ("[types.'ml.m5.xlarge']\nvcpus = 2\nmemoryGiB = 4\ngpus = 1.5", "gpus must be a whole number"),
+        ("[types.'ml.m5.xlarge']\nvcpus = 2\nmemoryGiB = 4\ngpus = -1", "gpus must be a whole number"),
+        ("[types.'ml.m5.xlarge']\nvcpus = 2\nmemoryGiB = 4\ngpus = true", "gpus must be a whole number"),
         ("[types.'ml.m5.xlarge']\nvcpus = 0\nmemoryGiB = 4", "vcpus must be a number from 1"),
         ("[types.'ml.m5.xlarge']\nvcpus = true\nmemoryGiB = 4", "vcpus must be a number"),
         ("[types.'ml.m5.xlarge']\nvcpus = nan\nmemoryGiB = 4", "vcpus must be a number"),
@@ -139,7 +200,16 @@ def test_a_table_that_cannot_be_read_is_one_line(text, said):
 
 
 @pytest.mark.parametrize(
-    "type", ["ml.g5.xlarge", "ml.p3dn.24xlarge", "ml.trn1n.32xlarge", "ml.x9.huge", "m5"]
+    "type",
+    [
+        "ml.g5.xlarge",
+        "ml.p3dn.24xlarge",
+        "ml.p3dn.2xlarge",
+        "ml.g9.xlarge",
+        "ml.trn1n.32xlarge",
+        "ml.x9.huge",
+        "m5",
+    ],
 )
 def test_instances_that_there_are_not(type):
     with pytest.raises(JobFailed, match=type):
@@ -150,11 +220,12 @@ def test_instances_that_there_are_not(type):
 def test_every_modelled_type_is_known_or_has_accelerators(shape):
     model = botocore.session.get_session().get_service_model("cleanroomsml")
     for type in model.shape_for(shape).enum:
-        if type[3] in "gp" or type.startswith("ml.trn"):
+        if type.startswith("ml.trn"):
             with pytest.raises(JobFailed, match="accelerators"):
-                Instances().give(type, cpus=1000, memory_bytes=10_000 * GIB)
+                Instances().give(type, cpus=1000, memory_bytes=10_000 * GIB, gpus=16)
         else:
-            made = Instances().give(type, cpus=1000, memory_bytes=10_000 * GIB)
+            made = Instances().give(type, cpus=1000, memory_bytes=10_000 * GIB, gpus=16)
+            assert (made.gpus > 0) == (type[3] in "gp")
             assert made.cpus >= 2
             assert made.memory_bytes >= 4 * GIB
 

@@ -16,6 +16,7 @@ from typing import Any
 from passbox.backends import trees
 from passbox.backends.images.image import Image
 from passbox.backends.runtimes.base import (
+    Busy,
     Cause,
     Exit,
     Limits,
@@ -29,10 +30,11 @@ from passbox.backends.runtimes.base import (
 from passbox.disclosure.sizes import readable
 from passbox.errors import JobFailed, Misconfigured
 from passbox.jobs.instances import Instance
-from passbox.jobs.kind import Tools
+from passbox.jobs.kind import NotYet, Tools
 
 MODEL = "/opt/ml/model"
 _WAIT_SECONDS = 1.0
+_AGAIN_SECONDS = 10.0  # until a job whose GPUs are in use is tried again
 _OUTPUT_BYTES = 64 << 20  # /opt/ml/output beside data: the failure file
 _PROCESSES = 2048
 _FAILURE_BYTES = 8192  # of which 1,024 characters are read on
@@ -85,12 +87,13 @@ class Container:
             log=log,
             host=host,
             network=network,
+            gpus=self.instance.gpus,
         )
 
 
 def start(tools: Tools, spec: SandboxSpec) -> Sandbox:
     """Starts it sealed; JobFailed, saying what to install, where this machine cannot seal, and which property
-    of the seal did not hold where one was found wanting."""
+    of the seal did not hold where one was found wanting. NotYet while other jobs have the GPUs."""
     try:
         return tools.runtime.start(spec)
     except Unsealed as error:
@@ -99,6 +102,8 @@ def start(tools: Tools, spec: SandboxSpec) -> Sandbox:
             f"The container was ended before it saw any input, because {error.message}.",
             detail=error.detail,
         ) from error
+    except Busy as error:
+        raise NotYet(_AGAIN_SECONDS) from error
     except Misconfigured as error:
         raise JobFailed(
             "SANDBOX_UNAVAILABLE", f"The container was not started: {error.message}", detail=error.detail

@@ -28,10 +28,11 @@ from passbox.state.resources import Resource
 
 @dataclass(frozen=True)
 class Machine:
-    """What one job may use of this machine."""
+    """What one job may use of this machine. gpus: all of it, which one job at a time may have"""
 
     memory_bytes: int
     cpus: float
+    gpus: int = 0
 
 
 @dataclass(frozen=True)

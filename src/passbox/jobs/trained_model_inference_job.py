@@ -72,6 +72,7 @@ def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
                 body["resourceConfig"]["instanceType"],
                 cpus=machine.cpus,
                 memory_bytes=machine.memory_bytes,
+                gpus=machine.gpus,
                 count=instances,
             ),
             body.get("environment", {}),

@@ -71,10 +71,12 @@ FAILURES = {
         "The operator adds the image with `passbox image add`, or the algorithm names one that is there.",
     ),
     "INSTANCE_TYPE_TOO_LARGE": Failure(
-        "The instance type is larger than the machine of this room, and the operator has it refused then.",
+        "The instance type has more GPUs than the machine of this room, or is larger and the operator has "
+        "that refused.",
         SUBMITTER,
         "resourceConfig.instanceType of the request, and the operator's table of instance types",
-        "Choose a smaller instance type, or ask the operator to allow scaling or for a larger machine.",
+        "Choose a smaller instance type or fewer instances, or ask the operator to allow scaling (never of "
+        "GPUs) or for a larger machine.",
     ),
     "INSUFFICIENT_COMPUTE": Failure(
         "The query or the script needed more memory, disk or time than it was given.",

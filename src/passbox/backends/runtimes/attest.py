@@ -14,12 +14,14 @@ alone is for everybody, because a sentence may name a path of the host.
 | capabilities | every set of them empty, no_new_privs set |
 | seccomp | one filter more than the service itself runs under |
 | mounts | /proc/PID/mountinfo: what was granted, the very files, read-only but for the outputs, and no more |
+| devices | /dev: the nodes that every program has and the granted ones, by number, and no other |
 | limits | rlimits; control groups: that it is inside, and what they hold it to |
 """
 
 from __future__ import annotations
 
 import os
+import stat
 
 from passbox.backends.runtimes.cgroup import Group
 
@@ -31,7 +33,16 @@ if TYPE_CHECKING:
 
 NAMESPACES = ("net", "pid", "mnt", "user", "ipc", "uts")
 _CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "pts")
+_DEVICES = {  # what every program has under /dev → major, minor
+    "null": (1, 3),
+    "zero": (1, 5),
+    "full": (1, 7),
+    "random": (1, 8),
+    "urandom": (1, 9),
+    "tty": (5, 0),
+    "ptmx": (5, 2),
+    "pts/ptmx": (5, 2),
+}
 _OVERFLOW = "65534"
 
 
@@ -44,6 +55,7 @@ class Granted:
     shown:    target → (device, inode) of what must be there read-only, None where only the place is known
     writable: target → (device, inode)
     rlimits:  name → the most; group: its control groups, and what they hold it to
+    devices:  path → number of the device nodes that it has beside those that every program has
     alone:    whether nothing but the root and what was granted may be mounted, which engines do not keep to
     """
 
@@ -59,6 +71,7 @@ class Granted:
         rlimits: Mapping[str, Sequence[int]],
         group: Group,
         limits: tuple[int, int, float],
+        devices: Mapping[str, int] | None = None,
         alone: bool = True,
     ) -> None:
         self.service = service
@@ -66,6 +79,7 @@ class Granted:
         self.uid, self.gid = uid, gid
         self.shown, self.writable = shown, writable
         self.rlimits, self.group, self.limits = rlimits, group, limits
+        self.devices = devices or {}
         self.alone = alone
 
 
@@ -94,6 +108,7 @@ def violations(process: int, granted: Granted) -> list[Violation]:
         *_identity(status, granted),
         *_powers(status),
         *_mounts(process, granted),
+        *_devices(process, granted),
         *_limits(process, granted),
     ]
 
@@ -173,7 +188,7 @@ def mounts(process: int) -> dict[str, set[str]]:
 def _mounts(process: int, granted: Granted) -> Iterator[Violation]:
     allowed = {"/", "/proc", "/dev", *granted.shown}
     whole = allowed - {"/", "/dev"}  # with what is mounted beneath
-    devices = {f"/dev/{name}" for name in _DEVICES}
+    devices = {f"/dev/{name}" for name in (*_DEVICES, "pts")} | set(granted.devices)
     seen = mounts(process)
     for place, options in seen.items():
         if place in granted.writable or place in devices:
@@ -195,6 +210,28 @@ def _mounts(process: int, granted: Granted) -> Iterator[Violation]:
             yield "mounts", f"does not show {place}"
         elif (found.st_dev, found.st_ino) != tuple(identity):
             yield "mounts", f"shows something else at {place}"
+
+
+def _devices(process: int, granted: Granted) -> Iterator[Violation]:
+    root = f"/proc/{process}/root"
+    common = {f"/dev/{name}": os.makedev(*number) for name, number in _DEVICES.items()}
+    seen = {node.removeprefix(root): number for node, number in _nodes(f"{root}/dev")}
+    for path, number in seen.items():
+        if {**common, **granted.devices}.get(path) != number:
+            yield "devices", f"has the device {path}, which was not granted"
+    for path in set(granted.devices) - set(seen):
+        yield "devices", f"does not have the device {path}"
+
+
+def _nodes(directory: str) -> Iterator[tuple[str, int]]:
+    """Device nodes in a directory and those in it, and their numbers."""
+    for entry in os.scandir(directory):
+        status = entry.stat(follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            yield from _nodes(entry.path)
+        elif stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+            # a block device has its numbers for itself
+            yield entry.path, status.st_rdev if stat.S_ISCHR(status.st_mode) else -1
 
 
 # as /proc/PID/limits calls them; prlimit(2) would want CAP_SYS_RESOURCE

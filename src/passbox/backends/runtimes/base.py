@@ -23,6 +23,12 @@
 13. Several threads may use one runtime and one sandbox. A sandbox that nobody holds any more is ended.
 14. `usage` tells CPU and memory of the whole tree where the runtime's check says SEALED; elsewhere it may be
     None. It is None once the sandbox has ended.
+15. `gpus` is how many GPUs of the machine the process has. With 0 it sees no device node but those that every
+    program has (null, zero, full, random, urandom, tty and its own pts); with N also the nodes of N GPUs and
+    the control nodes of their driver, and no other. No two sandboxes have the same GPU at once, whoever
+    started them on this machine and however they end; where too few are free `start` raises Busy, where there
+    are too few Misconfigured. An image gets the driver's libraries, read-only, at /usr/local/nvidia/lib64,
+    last on its LD_LIBRARY_PATH. What a job left in a GPU's memory is the driver's to clear.
 """
 
 import enum
@@ -104,7 +110,10 @@ class Network(Protocol):
 
 @dataclass(frozen=True)
 class SandboxSpec:
-    """Everything a sealed process is given. network: None for one of its own, with nobody else in it"""
+    """Everything a sealed process is given.
+
+    network: None for one of its own, with nobody else in it; gpus: how many GPUs
+    """
 
     arguments: tuple[str, ...]
     root: Root
@@ -116,6 +125,7 @@ class SandboxSpec:
     log: Path | None = None
     host: str = "algo-1"
     network: Network | None = None
+    gpus: int = 0
 
 
 class Cause(enum.Enum):
@@ -152,6 +162,10 @@ class Unsealed(Misconfigured):
         self.properties = properties
 
 
+class Busy(Misconfigured):
+    """What was asked for is there, and all in use: later it may be had."""
+
+
 class Isolation(enum.Enum):
     """How well a runtime seals here: everything, everything but hard limits, nothing."""
 
@@ -162,12 +176,16 @@ class Isolation(enum.Enum):
 
 @dataclass(frozen=True)
 class Report:
-    """A runtime's self-test: what it reaches here, and for `doctor` what is missing and how to fix it."""
+    """A runtime's self-test: what it reaches here, and for `doctor` what is missing and how to fix it.
+
+    gpus: how many it can give to sandboxes
+    """
 
     name: str
     isolation: Isolation
     version: str
     missing: tuple[tuple[str, str], ...] = ()
+    gpus: int = 0
 
 
 @dataclass(frozen=True)

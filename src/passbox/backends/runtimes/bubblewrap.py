@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Any
 from passbox.backends.runtimes import attest, layout, seccomp, selftest
 from passbox.backends.runtimes.base import Report, SandboxSpec
 from passbox.backends.runtimes.cgroup import Group, Places
+from passbox.backends.runtimes.gpus import Gpus, find_gpus
 from passbox.backends.runtimes.handle import ShepherdedSandbox
 from passbox.backends.runtimes.network import EmptyNetwork
 from passbox.errors import Misconfigured
@@ -73,7 +74,8 @@ def _version(path: str) -> tuple[int, ...] | None:
 class BubblewrapRuntime:
     """Seals with bubblewrap. One instance may start sandboxes from many threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, gpus: Gpus | None = None) -> None:
+        self.gpus = find_gpus() if gpus is None else gpus
         self._lock = threading.Lock()
         self._started = 0
 
@@ -99,17 +101,21 @@ class BubblewrapRuntime:
 
     def check(self) -> Report:
         """Really starts a sandbox and looks; says what is missing and how to get it."""
-        return selftest.report(self)
+        return replace(selftest.report(self), gpus=self.gpus.count)
 
     def start(self, spec: SandboxSpec) -> ShepherdedSandbox:
-        """Starts it. Misconfigured if this machine cannot seal, ValueError for a contradictory spec."""
+        """Starts it. Misconfigured if this machine cannot seal or has fewer GPUs, Busy if they are in use,
+        ValueError for a contradictory spec."""
         binary = self.bubblewrap
         if binary is None:
             raise Misconfigured(selftest.NOT_INSTALLED)
         if platform.machine() not in seccomp.ARCHITECTURES:
             raise Misconfigured(f"there is no system-call filter for {platform.machine()} yet")
-        placed = layout.lay_out(spec)
         with contextlib.ExitStack() as cleanup:
+            held = self.gpus.reserve(spec.gpus)
+            cleanup.callback(held.close)
+            spec = self.gpus.with_libraries(spec)
+            placed = layout.lay_out(spec, devices=held.nodes)
             group = self._group(spec)
             cleanup.callback(group.remove)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -123,8 +129,10 @@ class BubblewrapRuntime:
             for descriptor in passed:
                 cleanup.callback(os.close, descriptor)
             plan = _plan(spec, placed, binary, group, passed)
-            process = _spawn(plan, [*passed, *_shared(spec)])
-            sandbox = ShepherdedSandbox(process, ours, events, group)
+            plan["devices"] = held.numbers()
+            # the shepherd holds the GPUs too: they are free once it and we have let go of them
+            process = _spawn(plan, [*passed, *_shared(spec), *held.descriptors])
+            sandbox = ShepherdedSandbox(process, ours, events, group, held)
             sandbox.await_start()
             cleanup.pop_all()
         for descriptor in passed:

@@ -29,6 +29,7 @@ from typing import Any
 from passbox.backends.runtimes import gate, layout, linux, seccomp, seccomp_profile, selftest
 from passbox.backends.runtimes.base import Isolation, Network, Report, SandboxSpec, Usage
 from passbox.backends.runtimes.cgroup import Group, of_process
+from passbox.backends.runtimes.gpus import Gpus, Reservation, find_gpus
 from passbox.backends.runtimes.handle import ShepherdedSandbox
 from passbox.errors import Misconfigured
 
@@ -56,8 +57,9 @@ _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tr
 class DockerRuntime:
     """Seals with the engine that answers at `address`. One instance may start sandboxes from many threads."""
 
-    def __init__(self, address: str = DEFAULT_ADDRESS) -> None:
+    def __init__(self, address: str = DEFAULT_ADDRESS, gpus: Gpus | None = None) -> None:
         self._address = address
+        self.gpus = find_gpus() if gpus is None else gpus
         self._thread = threading.local()
         self._skeletons: dict[str, str] = {}
         self._swept = False
@@ -115,8 +117,8 @@ class DockerRuntime:
         if self._unlimited:
             lacking = f"{self.name} cannot limit {', '.join(self._unlimited)}"
             fix = "start its daemon as root with these cgroup controllers"
-            return Report(self.name, Isolation.DEGRADED, version, ((lacking, fix),))
-        return Report(self.name, Isolation.SEALED, version)
+            return Report(self.name, Isolation.DEGRADED, version, ((lacking, fix),), self.gpus.count)
+        return Report(self.name, Isolation.SEALED, version, gpus=self.gpus.count)
 
     def network(self, hosts: tuple[str, ...]) -> Network:
         """Misconfigured: an engine's networks are more than an empty one."""
@@ -125,8 +127,8 @@ class DockerRuntime:
     # -- starting ------------------------------------------------------------------------------------------
 
     def start(self, spec: SandboxSpec) -> "EngineSandbox":
-        """Starts it. Misconfigured where the engine or this machine cannot, ValueError for a contradictory
-        spec."""
+        """Starts it. Misconfigured where the engine or this machine cannot, Busy where the GPUs are in use,
+        ValueError for a contradictory spec."""
         if os.geteuid() != 0:
             raise Misconfigured(
                 "a container engine seals only for a service that runs as root; use bubblewrap"
@@ -139,6 +141,9 @@ class DockerRuntime:
         engine = self._engine
         self._sweep()
         with contextlib.ExitStack() as undo:
+            held = self.gpus.reserve(spec.gpus)
+            undo.callback(held.close)
+            spec = self.gpus.with_libraries(spec)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             events, reports = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             undo.callback(ours.close)
@@ -146,7 +151,7 @@ class DockerRuntime:
             passed = [theirs.detach(), reports.detach()]
             if spec.log is not None:
                 passed.append(os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
-            process = _spawn(passed)
+            process = _spawn([*passed, *held.descriptors])
             undo.callback(_put_down, process)
             for descriptor in passed:
                 os.close(descriptor)
@@ -154,12 +159,12 @@ class DockerRuntime:
             placed = layout.lay_out(spec, stage, uid)
             placed.show("bind", gate.PROGRAMS, f"{stage}/bin")
             placed.show("bind", gate.PIPES, f"{stage}/io")
-            _tell(process, self._plan(spec, placed, passed))
-            sandbox = EngineSandbox(process, ours, events, stage)
+            _tell(process, self._plan(spec, placed, passed) | {"devices": held.numbers()})
+            sandbox = EngineSandbox(process, ours, events, stage, held)
             sandbox.await_staged()
             undo.callback(sandbox.remove)
             try:
-                sandbox.run(engine, self._create(engine, spec, placed, command))
+                sandbox.run(engine, self._create(engine, spec, placed, command, held))
             except OSError as error:  # the SDK's errors are among them
                 raise Misconfigured(
                     "the container engine refused a container", detail=str(error)[:_DETAIL]
@@ -205,10 +210,15 @@ class DockerRuntime:
             "seen": {view.target: view.source for view in _views(placed)},
         }
 
-    def _create(self, engine: Any, spec: SandboxSpec, placed: layout.Layout, command: list[str]) -> str:
+    def _create(
+        self, engine: Any, spec: SandboxSpec, placed: layout.Layout, command: list[str], held: Reservation
+    ) -> str:
         """A container that was not started yet; its id."""
         host = engine.create_host_config(
-            **_limits(spec), **self._seal(placed.stage), mounts=list(_mounts(placed))
+            **_limits(spec),
+            **self._seal(placed.stage),
+            mounts=list(_mounts(placed)),
+            devices=[f"{node}:/dev/{node.name}:rw" for node in held.nodes],
         )
         host |= {"MaskedPaths": list(_MASKED), "ReadonlyPaths": list(_READ_ONLY)}
         made = engine.create_container(
@@ -272,9 +282,14 @@ class EngineSandbox(ShepherdedSandbox):
     """A container (base.Sandbox), looked after by its steward."""
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", control: socket.socket, events: socket.socket, stage: str
+        self,
+        process: "subprocess.Popen[bytes]",
+        control: socket.socket,
+        events: socket.socket,
+        stage: str,
+        held: Reservation,
     ) -> None:
-        super().__init__(process, control, events, Group({}))
+        super().__init__(process, control, events, Group({}), held)
         self._stage = stage
         self._engine: Any = None
         self._id = ""

@@ -14,6 +14,7 @@ import time
 
 from passbox.backends.runtimes.base import Cause, Exit, Unsealed, Usage
 from passbox.backends.runtimes.cgroup import Group
+from passbox.backends.runtimes.gpus import Reservation
 from passbox.backends.runtimes.handover import receive_connection
 from passbox.errors import Misconfigured
 
@@ -25,9 +26,15 @@ class ShepherdedSandbox:
     """A started process tree (base.Sandbox)."""
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", control: socket.socket, events: socket.socket, group: Group
+        self,
+        process: "subprocess.Popen[bytes]",
+        control: socket.socket,
+        events: socket.socket,
+        group: Group,
+        held: Reservation,
     ) -> None:
         self._process = process
+        self._held = held
         self._group = group
         self._control = control
         self._events = events
@@ -133,3 +140,4 @@ class ShepherdedSandbox:
         with self._requests:  # whoever waits for a connection has been told by now that there is none
             self._control.close()
         self._events.close()
+        self._held.close()

@@ -6,7 +6,7 @@ namespace of its own), because an unprivileged uid cannot walk through directori
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -32,7 +32,7 @@ _ETC = {
 
 class View(NamedTuple):
     """One step of building the root, in order. kind: `bind` (read-only), `write`, `link` (to `source`),
-    `directory`, `proc` or `dev`."""
+    `directory`, `proc`, `dev` or `device`."""
 
     kind: str
     target: str
@@ -77,6 +77,12 @@ class Layout:
         self.binds[name] = os.path.realpath(source)
         self.show("bind", target, f"{self.stage}/{name}")
 
+    def device(self, node: Path) -> None:
+        """A device node of the host, to be opened and used, under /dev."""
+        name = f"d{len(self.binds)}"
+        self.binds[name] = str(node)
+        self.show("device", f"/dev/{node.name}", f"{self.stage}/{name}")
+
     def file(self, content: str, target: str) -> None:
         """A read-only file of ours."""
         name = f"f{len(self.files)}"
@@ -96,8 +102,8 @@ class Layout:
         self.show("write", target, f"{self.stage}/{name}")
 
 
-def lay_out(spec: SandboxSpec, stage: str = STAGE, uid: int = UID) -> Layout:
-    """The layout of a spec; ValueError for a spec that contradicts itself."""
+def lay_out(spec: SandboxSpec, stage: str = STAGE, uid: int = UID, devices: Sequence[Path] = ()) -> Layout:
+    """The layout of a spec, with these device nodes; ValueError for a spec that contradicts itself."""
     if not spec.arguments:
         raise ValueError("a sandbox needs a command")
     for name in spec.environment:
@@ -116,6 +122,8 @@ def lay_out(spec: SandboxSpec, stage: str = STAGE, uid: int = UID) -> Layout:
     else:
         _image_root(layout, spec.root.image, targets, etc)
     _kernel_views(layout, spec)
+    for node in devices:
+        layout.device(node)
     for prefix in _outermost(spec.root.prefixes if spec.root.image is None else ()):
         layout.bind(prefix, str(prefix))  # after /tmp, which may hold them
     _granted(layout, spec)
@@ -125,7 +133,7 @@ def lay_out(spec: SandboxSpec, stage: str = STAGE, uid: int = UID) -> Layout:
 
 
 _WORDS = {"bind": "--ro-bind", "write": "--bind", "link": "--symlink", "directory": "--dir", "proc": "--proc",
-          "dev": "--dev"}  # fmt: skip
+          "dev": "--dev", "device": "--dev-bind"}  # fmt: skip
 
 
 def bubblewrap_arguments(layout: Layout, spec: SandboxSpec) -> list[str]:

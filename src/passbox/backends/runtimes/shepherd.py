@@ -115,6 +115,7 @@ class Shepherd:
             rlimits=self.plan["rlimits"],
             group=self.group,
             limits=self.plan["limits"],
+            devices=self.plan["devices"],
         )
 
     def _become_bwrap(self, log: int, inherited: dict[str, int]) -> None:

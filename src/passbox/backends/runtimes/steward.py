@@ -67,6 +67,7 @@ class Steward(Shepherd):
             rlimits=self.plan["rlimits"],
             group=self.group if self.plan["limits"] else cgroup.Group({}),
             limits=self.plan["limits"] or (0, 0, 0.0),
+            devices=self.plan["devices"],
             alone=False,
         )
 

@@ -48,6 +48,8 @@ class UnsafeRuntime:
         """Starts it. Misconfigured for an image, which needs a sandbox to be run."""
         if not spec.arguments:
             raise ValueError("a sandbox needs a command")
+        if spec.gpus:
+            raise Misconfigured("GPUs are given to sandboxes only")
         if spec.root.image is not None:
             raise Misconfigured("a container image cannot run without a sandbox; a folder of programs can")
         home = Path(tempfile.mkdtemp(prefix="passbox-unsafe-"))
