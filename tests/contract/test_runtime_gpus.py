@@ -12,13 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from lib import container_engines
 from lib.container import TRAIN, Room
 from lib.runtime import Bench, poll
 from passbox.backends.runtimes import gpus, layout
 from passbox.backends.runtimes.base import Busy, Isolation, Root, Unsealed
 from passbox.backends.runtimes.bubblewrap import BubblewrapRuntime
-from passbox.backends.runtimes.docker import DockerRuntime
 from passbox.backends.runtimes.gpus import Gpus, find_gpus
 from passbox.backends.runtimes.unsafe import UnsafeRuntime
 from passbox.errors import JobFailed, Misconfigured
@@ -67,12 +65,6 @@ def two(tmp_path) -> Gpus:
     return make_nodes(tmp_path / "dev")
 
 
-@pytest.fixture(scope="module")
-def engine(request):
-    with container_engines.running(request.param) as address:
-        yield address
-
-
 @pytest.fixture
 def runtime(two):
     made = BubblewrapRuntime(two)
@@ -103,9 +95,10 @@ def test_exactly_the_granted_nodes(runtime, tmp_path):
         Bench(runtime, tmp_path).start(LOOK, gpus=3)
 
 
-@pytest.mark.parametrize("engine", ["docker", "podman"], indirect=True)
-def test_exactly_the_granted_nodes_on_an_engine(engine, two, tmp_path):
-    runtime = DockerRuntime(engine, two)
+@pytest.mark.parametrize("name", ["docker", "podman"])
+def test_exactly_the_granted_nodes_on_an_engine(runtimes, two, tmp_path, monkeypatch, name):
+    runtime = runtimes(name)
+    monkeypatch.setattr(runtime, "gpus", two)
     look(runtime, tmp_path)
     bench = Bench(runtime, tmp_path)
     sandbox = bench.start(WAIT, gpus=2)

@@ -93,7 +93,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Instances:
-    """The types of a room. own: the operator's; refuse: what does not fit; gpus: the most that one job may have
+    """The types of a room. own: the operator's; refuse: what does not fit; gpus: the most that a job may have
     of the machine's"""
 
     own: Mapping[str, Size] = field(default_factory=dict)
