@@ -20,6 +20,7 @@ import pytest
 from lib.runtime import MEMORY, ROOT, Bench, poll, prefixes_below, probe, processes_with
 from lib.runtime_probes import CALLER, CALLS, PERHAPS_ABSENT, PROGRAMS, RUNNER
 from passbox.backends.runtimes.base import Cause, Isolation, Root
+from passbox.backends.runtimes.layout import KERNEL_FILES
 from passbox.backends.runtimes.unsafe import UnsafeRuntime
 
 as_root = pytest.mark.skipif(
@@ -196,6 +197,18 @@ def test_what_the_kernel_says_about_a_process_inside(bench):
     assert user != "0"
     assert set(status["Groups"].split()) <= {user}
     assert set(status["Gid"].split()) == {user}
+
+
+def test_what_the_kernel_says_about_the_host_is_masked(bench):
+    code = (
+        "import sys\nfor name in sys.argv[1:]:\n"
+        " try: print(name, len(open('/proc/' + name, 'rb').read()))\n except OSError: print(name, 0)"
+    )
+    masked, needed = KERNEL_FILES, ("meminfo", "stat", "loadavg", "cpuinfo")
+    assert any(Path("/proc", name).exists() for name in ("pressure/cpu", "cmdline"))
+    read = dict(line.split() for line in bench.run(code, *masked, *needed).log.splitlines())
+    assert {name for name in masked if read[name] != "0"} == set()
+    assert all(int(read[name]) > 0 for name in needed)
 
 
 def test_every_mount_but_the_granted_ones_is_read_only(bench):

@@ -19,7 +19,14 @@ _OWN = ("/proc", "/dev", "/dev/shm", "/tmp", "/sys", "/run")  # noqa: S108  path
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _HOST_ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "protocols", "services")
 _INODE_BYTES = 4096
-KERNEL_FILES = ("keys", "key-users", "timer_list", "sched_debug", "kallsyms", "kmsg")
+# Beneath /proc: what programs have no use for and what tells of the host and of others' jobs. meminfo, stat,
+# loadavg and cpuinfo are read by Python, the JVM and numerical libraries, so they stay.
+KERNEL_FILES = (
+    "keys", "key-users", "timer_list", "sched_debug", "kallsyms", "kmsg", "cmdline", "config.gz", "modules",
+    "interrupts", "softirqs", "schedstat", "diskstats", "vmstat", "zoneinfo", "buddyinfo", "pagetypeinfo",
+    "slabinfo", "vmallocinfo", "locks", "iomem", "ioports", "pressure/cpu", "pressure/io", "pressure/memory",
+    "pressure/irq",
+)  # fmt: skip
 
 _ETC = {
     "passwd": "user:x:{uid}:{uid}::/tmp:/bin/sh\n",
