@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from lib.room import Room, pays, running
 from lib.workshop import RECORDS, Workshop, work
 from passbox import client, names, printing
 
+FOREIGN_KEY = (
+    X25519PrivateKey.generate().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+)
 COST = f"${RECORDS * 10 / 1_000_000:.6f}"
 
 
@@ -33,6 +38,7 @@ class Shop(Workshop):
         id, secret = self.room.key(self.account(party))
         found = {
             "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "HOME": str(self.home),
             "AWS_ACCESS_KEY_ID": id,
             "AWS_SECRET_ACCESS_KEY": secret,
@@ -288,7 +294,11 @@ def test_explain_says_why(shop: Shop) -> None:
     asked = ("explain", model, "--membership", shop.memberships["owner"])
     assert shop.json(*asked, group="job")["explanation"]["statusCode"] == "AlgorithmError"
     assert "did not fail" in shop.run("explain", shop.visits, party="runner", group="job")
-    assert "was not found" in shop.fails("explain", model, group="job")
+    told = shop.fails("explain", model, group="job")
+    assert "was not found" in told
+    assert "your own membership with --membership" in told
+    told = shop.fails("explain", f"{model}x", "--membership", shop.memberships["owner"], group="job")
+    assert "--membership" not in told
     assert "--membership" in shop.fails("explain", "not-an-arn", group="job", status=2)
 
 
@@ -304,3 +314,20 @@ def test_a_manifest_is_fetched_and_verified(shop: Shop, tmp_path: Path) -> None:
     whole["manifest"]["submitterAccountId"] = shop.account("vendor")
     file.write_text(json.dumps(whole))
     assert "was changed" in shop.fails(str(file), "--key", str(key), group="verify")
+    for broken in ("", "{", "[1]", '{"a": 1.5}', "\0"):
+        file.write_text(broken)
+        told = shop.fails(str(file), "--key", str(key), group="verify")
+        assert told.startswith(f"passbox: {file} is no run manifest: it must be JSON with")
+    for signature in (None, [], {}, {"publicKey": 1, "value": ""}, {"publicKey": "", "value": "!"}):
+        file.write_text(json.dumps({**whole, "signature": signature}))
+        told = shop.fails(str(file), group="verify")
+        assert told == "passbox: The manifest or its signature is not of the form that a room gives it.\n"
+    for broken in (
+        b"",
+        b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+        b"\xff",
+        FOREIGN_KEY,
+    ):
+        key.write_bytes(broken)
+        told = shop.fails(str(file), "--key", str(key), group="verify")
+        assert told.startswith(f"passbox: The key {key} is no Ed25519 public key in PEM; ")

@@ -87,6 +87,43 @@ def test_an_image_is_added_and_listed(tmp_path: Path) -> None:
     assert added["digest"] in passbox("image", "list", home=tmp_path / "home")
 
 
+def test_what_is_no_archive_of_an_image_is_one_line(tmp_path: Path) -> None:
+    from lib.runtime_images import file, layout
+
+    home, good, archive = tmp_path / "home", tmp_path / "base", tmp_path / "image.tar"
+    good.mkdir()
+    layout(good, [file("x", os.urandom(6000))])
+    [large] = [one for one in (good / "blobs/sha256").iterdir() if one.stat().st_size > 5000]
+    archive.write_bytes(b"no archive" * 100)
+    broken = bytearray(large.read_bytes())
+    broken[0:512] = b"\xff" * 512
+    large.write_bytes(broken)
+    for path, words in ((archive, "is no archive of an image"), (good, "a layer of the image is broken")):
+        told = passbox("image", "add", "registry.example/a:1", str(path), home=home, status=1)
+        assert words in told
+        assert told.count("\n") == 1
+
+
+def test_an_image_of_an_account_that_is_not_here(tmp_path: Path) -> None:
+    folder = tmp_path / "image"
+    folder.mkdir()
+    (folder / "serve").write_text("#!/usr/bin/env python3\n")
+    (folder / "serve").chmod(0o755)
+    home = tmp_path / "home"
+
+    def refused(command: str) -> None:
+        asked = ("image", command, "registry.example/a:1", str(folder), "--account", "222222222222")
+        told = passbox(*asked, home=home, status=1)
+        assert "--account 222222222222 is no account of this room" in told
+        assert "passbox account create" in told
+
+    refused("add")
+    passbox("account", "create", "111111111111", "--name", "a", home=home)
+    refused("add")
+    refused("build")
+    assert as_json("image", "list", home=home) == []
+
+
 def test_an_image_is_built_exported_and_forgotten(tmp_path: Path) -> None:
     from lib.runtime_images import file, layout
 

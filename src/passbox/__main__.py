@@ -394,16 +394,26 @@ def verify(file: BinaryIO, key: TextIO | None, as_json: bool) -> None:
     from passbox import manifest
     from passbox.errors import Misconfigured
 
+    trusted = None
+    if key is not None:
+        try:
+            trusted = key.read()
+            manifest.key_id(trusted)
+        except ValueError:
+            raise Misconfigured(
+                f"The key {key.name} is no Ed25519 public key in PEM; the room's operator prints it with "
+                "`passbox room key`."
+            ) from None
     try:
         whole = manifest.parse(file.read())
-        trusted = None if key is None else key.read()
-        if trusted is not None:
-            manifest.key_id(trusted)
-        parts = {"manifest", "signature", "openings"}
-        if not isinstance(whole, dict) or set(whole) != parts or not isinstance(whole["openings"], list):
-            raise ValueError(f"it must hold {', '.join(sorted(parts))} and nothing else")
-    except ValueError as error:
-        raise Misconfigured(f"This is no run manifest, or no public key: {error}.") from None
+    except ValueError:
+        whole = None
+    parts = {"manifest", "signature", "openings"}
+    if not isinstance(whole, dict) or set(whole) != parts or not isinstance(whole["openings"], list):
+        raise Misconfigured(
+            f"{file.name} is no run manifest: it must be JSON with {', '.join(sorted(parts))} and nothing "
+            "else, as `passbox job manifest ARN --out FILE` writes it."
+        )
     checked = manifest.check(whole["manifest"], whole["signature"], whole["openings"], trusted)
     if as_json:
         print_json(

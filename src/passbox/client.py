@@ -344,7 +344,14 @@ def _job(command: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         named = {"versionIdentifier": version, "exportName": export}
         asked = {"membershipIdentifier": _owner(membership, identifier), "jobIdentifier": identifier}
-        command(client, {**asked, **{name: value for name, value in named.items() if value}}, **more)
+        try:
+            command(client, {**asked, **{name: value for name, value in named.items() if value}}, **more)
+        except client.exceptions.ResourceNotFoundException as error:
+            if membership is None:  # that of the submitter is nothing that another member sees
+                error.response["Error"]["Message"] += (
+                    " If another member submitted the job, name your own membership with --membership."
+                )
+            raise
 
     for option in (
         click.option("--export", metavar="NAME", help="An export of the trained model ARN, by its name."),

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from passbox.errors import Misconfigured
 from passbox.names import ACCOUNT
 from passbox.options import operator_options
 from passbox.printing import print_json, show
@@ -31,7 +32,7 @@ def image_add(uri: str, path: Path | None, home: Path, as_json: bool, account: s
     Without PATH: the image that a Docker or Podman engine of this machine knows as URI.
     """
     settings, store = _images(home)
-    owner = account or _account_of(uri, settings)
+    owner = _owner(account, uri, settings)
     if path is None:
         added = store.add_from_engine(uri, settings.docker_host, owner)
     else:
@@ -51,7 +52,7 @@ def image_build(
 ) -> None:
     """Make an image of a folder with `train` or `serve` and a requirements.txt, without an engine."""
     settings, store = _images(home)
-    owner = account or _account_of(uri, settings)
+    owner = _owner(account, uri, settings)
     built = store.build(uri, folder, owner, on=on or "", out=out)
     _added(uri, built.digest, owner, as_json)
 
@@ -103,16 +104,31 @@ def _added(uri: str, digest: str, owner: str | None, as_json: bool) -> None:
     click.echo(f"{uri} is {digest}, for {f'account {owner}' if owner else 'every account'}")
 
 
-def _account_of(uri: str, settings: Settings) -> str | None:
-    """The account in `ACCOUNT.dkr.ecr.REGION.amazonaws.com/…`, if this room has it."""
+def _owner(account: str | None, uri: str, settings: Settings) -> str | None:
+    """The account that was given, else that in `ACCOUNT.dkr.ecr.REGION.amazonaws.com/…`, if this room has it.
+
+    Misconfigured where the one that was given is no account of this room.
+    """
+    number, _, rest = uri.partition(".")
+    if account is not None:
+        if not _here(account, settings):
+            raise Misconfigured(
+                f"--account {account} is no account of this room: see `passbox account list`, or make it "
+                f"with `passbox account create NUMBER --name NAME --home {settings.home}`."
+            )
+        return account
+    return number if rest.startswith("dkr.ecr.") and _here(number, settings) else None
+
+
+def _here(account: str, settings: Settings) -> bool:
+    """Whether this room has the account."""
     from passbox.state import accounts
     from passbox.state.database import Database
 
-    number, _, rest = uri.partition(".")
-    if not (ACCOUNT.fullmatch(number) and rest.startswith("dkr.ecr.") and settings.database.exists()):
-        return None
+    if not (ACCOUNT.fullmatch(account) and settings.database.exists()):
+        return False
     with Database(settings.database).read() as tx:
-        return number if accounts.exists(tx, number) else None
+        return accounts.exists(tx, account)
 
 
 @image.command("list")

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -168,8 +168,8 @@ def check(document: Any, signature: Any, openings: Sequence[Any] = (), key: str 
         own = _public(pem)
         named = {"algorithm": "Ed25519", "keyId": key_id(pem), "publicKey": _pem(own), "value": _text(value)}
         content = canonical(document)
-    except (KeyError, TypeError, ValueError) as error:
-        raise NotGenuine(f"The manifest is not of the form that a room signs: {error}.") from None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise NotGenuine("The manifest or its signature is not of the form that a room gives it.") from None
     if dict(signature) != named or not isinstance(document, dict) or document.get("version") != VERSION:
         raise NotGenuine("The manifest's signature does not have the form that a room gives it.")
     if key is not None and _raw(_public(key)) != _raw(own):
@@ -191,7 +191,10 @@ def check(document: Any, signature: Any, openings: Sequence[Any] = (), key: str 
 
 
 def _public(pem: str) -> Ed25519PublicKey:
-    found = load_pem_public_key(pem.encode())
+    try:
+        found = load_pem_public_key(pem.encode())
+    except UnsupportedAlgorithm:
+        raise ValueError("the public key is of a kind that is not known") from None
     if not isinstance(found, Ed25519PublicKey):
         raise ValueError("the public key is not one of Ed25519")
     return found

@@ -247,6 +247,6 @@ def test_it_is_verified_offline(shop: Shop, jobs: dict[str, str], tmp_path: Path
     ran = verify("--key", str(key))
     assert isinstance(ran.exception, manifest.NotGenuine)
     whole["more"] = 1
-    assert "This is no run manifest" in str(verify().exception)
+    assert f"{file} is no run manifest" in str(verify().exception)
     file.write_text("{")
     assert CliRunner().invoke(cli, ["verify", str(file)]).exit_code == 1

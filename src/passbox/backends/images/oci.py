@@ -94,7 +94,9 @@ def unpack(manifest: Manifest, rootfs: Path, max_bytes: int) -> None:
                         layer.apply(tar, member)
                 left = layer.left
             except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
-                raise Misconfigured(f"a layer of the image is broken: {error}") from error
+                raise Misconfigured(
+                    "a layer of the image is broken; save or build the image again", detail=repr(error)
+                ) from error
             if hashed.finish() != digest:
                 raise Misconfigured(f"a layer of the image is not {digest}, as its manifest says")
 
@@ -111,7 +113,9 @@ def _spread(archive: Path, scratch: Path, max_bytes: int) -> Path:
                     raise Misconfigured("the image is larger than images may be")
                 tar.extract(member, scratch, filter="data")
     except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise Misconfigured(f"{archive} is no archive of an image: {error}") from error
+        raise Misconfigured(
+            f"{archive} is no archive of an image, or a broken one; save it again", detail=repr(error)
+        ) from error
     return scratch
 
 
