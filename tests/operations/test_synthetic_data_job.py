@@ -148,7 +148,7 @@ def _by_age(rows: list[dict[str, str]]) -> tuple[list[dict[str, str]], list[dict
 @pytest.mark.parametrize(
     ("text", "more", "code", "words"),
     [
-        (TEXT.replace("people", "few"), {}, "INVALID_SYNTHETIC_DATA_INPUT", "1,425"),
+        (TEXT.replace("people", "few"), {}, "INVALID_SYNTHETIC_DATA_INPUT", "1,500"),
         (TEXT.replace("city,", "person AS city,"), {}, "SYNTHESIS_COLUMN_REFUSED", "city"),
     ],
     ids=["too few rows", "a column that identifies"],

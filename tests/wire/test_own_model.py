@@ -48,7 +48,10 @@ def test_every_shape_is_used() -> None:
         more = {
             ref["shape"]
             for name in used
-            for ref in (*OWN.shapes[name].get("members", {}).values(), OWN.shapes[name].get("member"))
+            for ref in (
+                *OWN.shapes[name].get("members", {}).values(),
+                *(OWN.shapes[name].get(part) for part in ("member", "key", "value")),
+            )
             if ref is not None
         }
         if more <= used:

@@ -62,7 +62,7 @@ def sealed_sail(runtime: Runtime, directory: Path) -> Iterator[Callable[[Approve
 
         def opened(stream: socket.socket) -> connect.Session:
             session = connect.Session(stream)
-            session.prepare()
+            session.prepare({})
             for number, (name, table) in enumerate(files.items()):
                 paths = [root + path for path in sail._paths(number, table)]
                 session.register(name, table, everything.columns[name], paths)
