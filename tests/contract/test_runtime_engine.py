@@ -1,8 +1,10 @@
 """What is the engines' own: an engine that gives more than it was asked for is found out before the program
 begins, what a crash leaves is swept, jobs run on it from end to end, and what is missing is said."""
 
+import gc
 import os
 import subprocess
+import warnings
 from pathlib import Path
 
 import pytest
@@ -161,6 +163,18 @@ def test_a_job_from_end_to_end(runtime, tmp_path):
 # -- what is missing -----------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def swept():
+    """A socket that could not connect is left to the collector by the engine's client; it may have it here,
+    where nothing is made of it, and not in a test to come.
+    """
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     ("address", "said"),
     [
@@ -168,7 +182,7 @@ def test_a_job_from_end_to_end(runtime, tmp_path):
         ("tcp://127.0.0.1:1", "is no engine of this machine"),
     ],
 )
-def test_without_an_engine_nothing_starts_and_the_fix_is_named(address, said, tmp_path):
+def test_without_an_engine_nothing_starts_and_the_fix_is_named(address, said, tmp_path, swept):
     runtime = DockerRuntime(address)
     report = runtime.check()
     assert report.isolation is Isolation.NONE
@@ -178,7 +192,8 @@ def test_without_an_engine_nothing_starts_and_the_fix_is_named(address, said, tm
             Bench(runtime, tmp_path).start("pass")
 
 
-def test_without_root_an_engine_is_refused(monkeypatch, tmp_path):
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_without_root_an_engine_is_refused(monkeypatch, tmp_path, swept):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Misconfigured, match="runs as root; use bubblewrap"):
         Bench(DockerRuntime(), tmp_path).start("pass")
