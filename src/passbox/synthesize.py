@@ -110,6 +110,8 @@ def _check_rows(table: "pa.Table", request: "Request") -> None:
     """Asks the generated rows, which are as many as the real ones to within noise, so that the answer tells
     nothing that they do not tell.
     """
+    from passbox.synthesis.hold_out import ONE_IN
+
     most = ROWS[1]
     if table.num_rows > most:
         raise JobFailed(
@@ -119,7 +121,7 @@ def _check_rows(table: "pa.Table", request: "Request") -> None:
     if request.target is None:
         return
     target = table[request.target]
-    if target.length() - target.null_count < TARGET_ROWS * 19 / 20:
+    if target.length() - target.null_count < TARGET_ROWS * (ONE_IN - 1) / ONE_IN:
         raise JobFailed(
             "INVALID_SYNTHETIC_DATA_INPUT",
             f"The predictive column {request.target} needs {TARGET_ROWS:,} rows or more in which it is not "

@@ -15,8 +15,8 @@ from typing import Any
 from passbox.analysis import ApprovedJob, Purpose, approve_job
 from passbox.backends.engines import script as program
 from passbox.backends.engines.base import Resources, Target
-from passbox.errors import JobFailed, PassboxError, QueryRefused, ValidationException
-from passbox.jobs import script
+from passbox.errors import JobFailed, PassboxError, QueryRefused
+from passbox.jobs import script, standing
 from passbox.jobs.kind import Delivery, Result, Tools, Workspace
 from passbox.jobs.query import LONGEST_SECONDS
 from passbox.jobs.sources import Source, fetched, sources
@@ -93,7 +93,7 @@ def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
         tables=sources(tx, associations),
         workers=worker["type"],
         number=worker["number"],
-        receiver=_place(receiver, resource.id, tools),
+        receiver=standing.place(receiver, resource.id, tools),
     )
 
 
@@ -106,21 +106,6 @@ def _artifacts(template: Resource) -> tuple[Artifact, ...]:
         Artifact(f"s3://{file['location']['bucket']}/{file['location']['key']}", one["sha256"])
         for file, one in zip(files, hashes, strict=True)
     )
-
-
-def _place(receiver: receivers.Receiver, id: str, tools: Tools) -> tuple[str, str, Role | None]:
-    if receiver.problem is not None or receiver.location is None:
-        raise JobFailed("INVALID_RESOURCE", receiver.problem or "")
-    uri = receivers.address(receiver.location, id)
-    try:
-        tools.objects.check(receiver.account, uri, receiver.role)
-    except ValidationException as error:
-        raise JobFailed(
-            "INVALID_RESOURCE",
-            f"Nothing can be delivered to the location of {receiver.account}.",
-            detail=error.message,
-        ) from error
-    return receiver.account, uri, receiver.role
 
 
 def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:

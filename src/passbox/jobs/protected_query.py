@@ -9,8 +9,7 @@ from typing import Literal, cast
 
 from passbox.analysis import Purpose
 from passbox.backends.engines.base import Target
-from passbox.errors import JobFailed, ValidationException
-from passbox.jobs import query
+from passbox.jobs import query, standing
 from passbox.jobs.kind import Delivery, Result, Tools, Workspace
 from passbox.jobs.query import Query
 from passbox.ledger import prices
@@ -54,20 +53,10 @@ def plan(tx: Transaction, resource: Resource, tools: Tools) -> Plan:
 
 
 def _place(receiver: Receiver, id: str, tools: Tools) -> tuple[str, str, Role | None, Form]:
-    location = receiver.location
-    if receiver.problem is not None or location is None:
-        raise JobFailed("INVALID_RESOURCE", receiver.problem or "")
-    uri = receivers.address(location, id)
-    try:
-        tools.objects.check(receiver.account, uri, receiver.role)
-    except ValidationException as error:
-        raise JobFailed(
-            "INVALID_RESOURCE",
-            f"Nothing can be delivered to the location of {receiver.account}.",
-            detail=error.message,
-        ) from error
+    account, uri, role = standing.place(receiver, id, tools)
+    location = receiver.location or {}
     format = cast(Literal["csv", "parquet"], location["resultFormat"].lower())
-    return receiver.account, uri, receiver.role, Form(format, location.get("singleFileOutput", False))
+    return account, uri, role, Form(format, location.get("singleFileOutput", False))
 
 
 def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:

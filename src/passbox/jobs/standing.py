@@ -13,8 +13,9 @@ from urllib.parse import quote
 from passbox.errors import JobFailed, ValidationException
 from passbox.jobs.kind import Tools
 from passbox.names import Role
-from passbox.state import isolation, resources
+from passbox.state import isolation, receivers, resources
 from passbox.state.database import Transaction
+from passbox.state.receivers import Receiver
 from passbox.state.resources import Resource
 
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~")
@@ -127,6 +128,22 @@ def destination(
             detail=error.message,
         ) from error
     return account, uri, role
+
+
+def place(receiver: Receiver, id: str, tools: Tools) -> tuple[str, str, Role | None]:
+    """Account, s3 address and role of who receives the result `id` of a protected query or job."""
+    if receiver.problem is not None or receiver.location is None:
+        raise JobFailed("INVALID_RESOURCE", receiver.problem or "")
+    uri = receivers.address(receiver.location, id)
+    try:
+        tools.objects.check(receiver.account, uri, receiver.role)
+    except ValidationException as error:
+        raise JobFailed(
+            "INVALID_RESOURCE",
+            f"Nothing can be delivered to the location of {receiver.account}.",
+            detail=error.message,
+        ) from error
+    return receiver.account, uri, receiver.role
 
 
 def segment(name: str) -> str:

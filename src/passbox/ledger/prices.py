@@ -28,7 +28,7 @@ MINIMUM_QUERY_SECONDS = 60
 MINIMUM_JOB_SECONDS = 600
 _REMEMBERED = 1_000  # prices of a day
 MINIMUM_SDGU = 100  # milli-SDGU
-SDGU_FORMULA = "1 SDGU for 10 million cells of the query's result and 1 for 10 minutes of CPU time"
+SDGU_FORMULA = "1 SDGU for 10 million cells of the generated rows and 1 for 10 minutes of CPU time"
 CRPU_PER_WORKER = {"CR.1X": 2, "CR.4X": 8, "CR.8X": 16}
 
 
