@@ -94,15 +94,27 @@ def test_an_engine_that_starts_as_root(runtime, asked, tmp_path):
     launch(runtime, tmp_path, Misconfigured)
 
 
-def launch(runtime, at, refusal=Unsealed):
+@pytest.mark.parametrize("instead", ["none", "host"])
+def test_an_engine_that_puts_an_instance_into_another_network(runtime, asked, tmp_path, instead):
+    network = runtime.network(("algo-1", "algo-2"))
+    try:
+        asked(lambda host, _: host.update(NetworkMode=instead), {})
+        assert "namespaces" in launch(runtime, tmp_path, network=network).properties
+    finally:
+        network.close()
+    nothing_left(runtime)
+
+
+def launch(runtime, at, refusal=Unsealed, **changes):
     """Starts a program that would leave a trace; what was found wrong, and no trace of anything."""
     bench = Bench(runtime, at)
     out = bench.output("model", MODEL)
     with pytest.raises(refusal) as caught:
-        bench.start(PROGRAM, mounts=(bench.mount("channel", CHANNEL, rows="1"),), outputs=(out,))
+        bench.start(PROGRAM, mounts=(bench.mount("channel", CHANNEL, rows="1"),), outputs=(out,), **changes)
     assert list(out.host.iterdir()) == []
     assert bench.log.read_text() == ""
-    nothing_left(runtime)
+    if not changes:
+        nothing_left(runtime)
     return caught.value
 
 

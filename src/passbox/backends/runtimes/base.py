@@ -19,7 +19,8 @@
     100 directories, longer than max_bytes with their holes) the cause is DISK.
 11. A program that does not exist is an Exit with status 127, not an error of `start`.
 12. Sandboxes of one Network reach each other by the names of its hosts, and nothing else of it or of the
-    machine. A runtime that has no such network raises Misconfigured when asked for one.
+    machine. A runtime that has no such network raises Misconfigured when asked for
+    one; `start` raises ValueError for who is no host of it.
 13. Several threads may use one runtime and one sandbox. A sandbox that nobody holds any more is ended.
 14. `usage` tells CPU and memory of the whole tree where the runtime's check says SEALED; elsewhere it may be
     None. It is None once the sandbox has ended.

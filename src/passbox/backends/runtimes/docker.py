@@ -13,6 +13,7 @@ bubblewrap.
 import contextlib
 import io
 import json
+import math
 import os
 import platform
 import socket
@@ -27,10 +28,11 @@ from pathlib import Path
 from typing import Any
 
 from passbox.backends.runtimes import gate, layout, linux, seccomp, seccomp_profile, selftest
-from passbox.backends.runtimes.base import Isolation, Network, Report, SandboxSpec, Usage
+from passbox.backends.runtimes.base import Isolation, Limits, Report, Root, SandboxSpec, Usage
 from passbox.backends.runtimes.cgroup import Group, of_process
 from passbox.backends.runtimes.gpus import Gpus, Reservation, find_gpus
 from passbox.backends.runtimes.handle import ShepherdedSandbox
+from passbox.backends.runtimes.network import EmptyNetwork
 from passbox.errors import Misconfigured
 
 DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
@@ -43,6 +45,13 @@ _ENGINE_SECONDS = 60
 _OWN_PROCESSES = 2  # process 1, and what becomes the program
 _DETAIL = 1000  # characters of what an engine says
 _SOURCE = str(Path(__file__).parents[3])
+_HOLDER = SandboxSpec(  # of a network: it does nothing, for as long as it is let
+    ("/usr/bin/sleep", "infinity"),
+    Root(),
+    # few processes, but an engine's own start of a container counts among them
+    Limits(memory_bytes=64 << 20, seconds=math.inf, cpus=0.1, processes=32, tmp_bytes=1 << 20, log_bytes=0),
+    host="network",
+)
 _BOOT = (
     "import sys; sys.path.append(sys.argv[1]); "
     "from passbox.backends.runtimes import shepherd, steward; shepherd.main(steward.Steward)"
@@ -120,9 +129,19 @@ class DockerRuntime:
             return Report(self.name, Isolation.DEGRADED, version, ((lacking, fix),), self.gpus.count)
         return Report(self.name, Isolation.SEALED, version, gpus=self.gpus.count)
 
-    def network(self, hosts: tuple[str, ...]) -> Network:
-        """Misconfigured: an engine's networks are more than an empty one."""
-        raise Misconfigured(f"{len(hosts)} instances of one job need bubblewrap, not an engine")
+    def network(self, hosts: tuple[str, ...]) -> "EngineNetwork":
+        """That of one more container, which sleeps until the network is let go of: an engine's own networks
+        are more than an empty one, and it lets containers share nothing else. Misconfigured as `start`."""
+        holder = self.start(_HOLDER)
+        try:
+            return EngineNetwork(hosts, holder)
+        except BaseException as error:
+            holder.kill()
+            if isinstance(error, OSError):
+                raise Misconfigured(
+                    "the kernel makes no network for several instances", detail=str(error)
+                ) from error
+            raise
 
     # -- starting ------------------------------------------------------------------------------------------
 
@@ -133,8 +152,7 @@ class DockerRuntime:
             raise Misconfigured(
                 "a container engine seals only for a service that runs as root; use bubblewrap"
             )
-        if spec.network is not None:
-            raise ValueError("a container has no network but its own")
+        network = _joined(spec)
         if platform.machine() not in seccomp.ARCHITECTURES:
             raise Misconfigured(f"there is no system-call filter for {platform.machine()} yet")
         command = gate.command(spec.arguments, spec.environment, spec.directory) if spec.arguments else []
@@ -159,7 +177,8 @@ class DockerRuntime:
             placed = layout.lay_out(spec, stage, uid)
             placed.show("bind", gate.PROGRAMS, f"{stage}/bin")
             placed.show("bind", gate.PIPES, f"{stage}/io")
-            _tell(process, self._plan(spec, placed, passed) | {"devices": held.numbers()})
+            plan = self._plan(spec, placed, passed) | {"devices": held.numbers()}
+            _tell(process, plan | {"network": network and network.inode})
             sandbox = EngineSandbox(process, ours, events, stage, held)
             sandbox.await_staged()
             undo.callback(sandbox.remove)
@@ -208,6 +227,7 @@ class DockerRuntime:
             "seconds": spec.limits.seconds,
             "targets": [view.target for view in placed.views if view.kind == "write"],
             "seen": {view.target: view.source for view in _views(placed)},
+            "host": spec.host,
         }
 
     def _create(
@@ -216,7 +236,7 @@ class DockerRuntime:
         """A container that was not started yet; its id."""
         host = engine.create_host_config(
             **_limits(spec),
-            **self._seal(placed.stage),
+            **self._seal(placed.stage, _joined(spec)),
             mounts=list(_mounts(placed)),
             devices=[f"{node}:/dev/{node.name}:rw" for node in held.nodes],
         )
@@ -226,20 +246,20 @@ class DockerRuntime:
             command=command,
             user=f"{placed.uid}:{placed.uid}",
             working_dir=spec.directory,
-            hostname=spec.host,
+            hostname=spec.host if spec.network is None else None,  # else the steward names it, see there
             labels={_LABEL: _identity(os.getpid())},
             host_config=host,
         )
         return str(made["Id"])
 
-    def _seal(self, stage: str) -> dict[str, Any]:
+    def _seal(self, stage: str, network: "EngineNetwork | None") -> dict[str, Any]:
         options = ["no-new-privileges"]
         if self.name == "podman":
             options += [f"seccomp={stage}/seccomp.json", f"mask={':'.join(_MASKED)}"]
         else:
             options.append(f"seccomp={self._filter}")
         return {
-            "network_mode": "none",
+            "network_mode": "none" if network is None else f"container:{network.container}",
             "ipc_mode": "private",
             "read_only": self.name == "docker",  # the steward closes the root of the other, see there
             "cap_drop": ["ALL"],
@@ -279,7 +299,10 @@ class DockerRuntime:
 
 
 class EngineSandbox(ShepherdedSandbox):
-    """A container (base.Sandbox), looked after by its steward."""
+    """A container (base.Sandbox), looked after by its steward.
+
+    id: the engine's name of it; process: its process 1, once it runs
+    """
 
     def __init__(
         self,
@@ -292,7 +315,8 @@ class EngineSandbox(ShepherdedSandbox):
         super().__init__(process, control, events, Group({}), held)
         self._stage = stage
         self._engine: Any = None
-        self._id = ""
+        self.id = ""
+        self.process = 0
         self._counted = Group({})
 
     def await_staged(self) -> None:
@@ -301,11 +325,11 @@ class EngineSandbox(ShepherdedSandbox):
 
     def run(self, engine: Any, id: str) -> None:
         """Starts the container, whose process 1 waits at its gate, and tells the steward which it is."""
-        self._engine, self._id = engine, id
+        self._engine, self.id = engine, id
         engine.start(id)
-        process = engine.inspect_container(id)["State"]["Pid"]
-        self._counted = of_process(process)
-        self._control.send(json.dumps({"process": process}).encode())
+        self.process = engine.inspect_container(id)["State"]["Pid"]
+        self._counted = of_process(self.process)
+        self._control.send(json.dumps({"process": self.process}).encode())
 
     def usage(self) -> Usage | None:
         """What the engine's own control groups count (base.Sandbox)."""
@@ -314,14 +338,43 @@ class EngineSandbox(ShepherdedSandbox):
 
     def remove(self) -> None:
         """Ends and removes the container, where its steward did not; never an error."""
-        if self._id:
+        if self.id:
             with contextlib.suppress(OSError):
-                self._engine.remove_container(self._id, force=True)
+                self._engine.remove_container(self.id, force=True)
         _take_away(self._stage)
 
     def _sweep(self) -> None:
         self.remove()
         super()._sweep()
+
+
+class EngineNetwork(EmptyNetwork):
+    """The network of a container that does nothing else (base.Network).
+
+    container: its id; inode: of its network namespace
+    """
+
+    def __init__(self, hosts: tuple[str, ...], holder: EngineSandbox) -> None:
+        """OSError where the kernel gives it no addresses."""
+        super().__init__(hosts, within=holder.process)
+        self._holder = holder
+        self.container = holder.id
+        self.inode = os.fstat(self.net).st_ino
+
+    def close(self) -> None:
+        """Lets go of it; sandboxes that run in it keep it."""
+        self._holder.kill()
+        super().close()
+
+
+def _joined(spec: SandboxSpec) -> EngineNetwork | None:
+    """The network that a sandbox shares."""
+    network = spec.network
+    if network is None:
+        return None
+    if not isinstance(network, EngineNetwork) or spec.host not in network.hosts:
+        raise ValueError(f"the host {spec.host} is not of the network that it was given")
+    return network
 
 
 def _take_away(stage: str) -> None:

@@ -2,7 +2,9 @@
 
 Knows network namespaces and interface addresses; must not know sandboxes. The namespace lives as long as
 somebody holds its descriptors or runs in it, so a service that dies leaves nothing behind. A short-lived
-process of its own makes it, because a threaded service cannot change namespaces.
+process of its own makes it, because a threaded service cannot change namespaces. A container engine lets a
+container join only the namespace of another container, so there it is that of one made for this and nothing
+else; the rest is the same.
 """
 
 from __future__ import annotations
@@ -32,12 +34,14 @@ class EmptyNetwork:
 
     hosts: Mapping[str, str]
 
-    def __init__(self, hosts: tuple[str, ...]) -> None:
-        """OSError where this machine makes no network namespace."""
+    def __init__(self, hosts: tuple[str, ...], within: int | None = None) -> None:
+        """within: a process whose network namespace becomes this one, as root only; else a new one is made.
+        OSError where this machine makes no network namespace."""
         self.hosts = {name: f"{_ADDRESSES}{number}" for number, name in enumerate(hosts, start=1)}
         privileged = os.geteuid() == 0
+        joined = "" if within is None else f"/proc/{within}/ns/net"
         with subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _BOOT, _SOURCE, *self.hosts.values()],
+            [sys.executable, "-I", "-S", "-c", _BOOT, _SOURCE, joined, *self.hosts.values()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -60,9 +64,13 @@ class EmptyNetwork:
 
 
 def hold() -> None:
-    """In the helper: makes the namespace, says so, and waits until it was taken over."""
+    """In the helper: makes or enters the namespace, says so, and waits until it was taken over."""
     uid, gid = os.geteuid(), os.getegid()
-    linux.unshare(linux.CLONE_NEWNET | (0 if uid == 0 else linux.CLONE_NEWUSER))
+    joined, *addresses = sys.argv[2:]
+    if joined:
+        linux.setns(os.open(joined, os.O_RDONLY | os.O_CLOEXEC), linux.CLONE_NEWNET)
+    else:
+        linux.unshare(linux.CLONE_NEWNET | (0 if uid == 0 else linux.CLONE_NEWUSER))
     if uid != 0:
         for name, text in (
             ("setgroups", "deny"),
@@ -72,7 +80,7 @@ def hold() -> None:
             Path("/proc/self", name).write_text(text)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", _UP))
-        for number, address in enumerate(sys.argv[2:], start=1):
+        for number, address in enumerate(addresses, start=1):
             label = f"lo:{number}".encode()
             for request, value in ((_SIOCSIFADDR, address), (_SIOCSIFNETMASK, "255.255.255.255")):
                 packed = struct.pack("16sHH4s16x", label, socket.AF_INET, 0, socket.inet_aton(value))

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import select
+import socket
 import time
 
 from passbox.backends.runtimes import attest, cgroup, linux, staging
@@ -20,7 +21,7 @@ from passbox.backends.runtimes.shepherd import Shepherd
 
 TYPE_CHECKING = False  # see shepherd.py
 if TYPE_CHECKING:
-    import socket
+    from collections.abc import Callable
     from typing import Any
 
 _CONTAINER_SECONDS = 60.0
@@ -50,6 +51,8 @@ class Steward(Shepherd):
         self.events.send(b'{"staged": true}')
         self._await_container()
         self._close_mounts()
+        if self.plan["network"] is not None:
+            self._name_host()
         attest.require_sealed(self.init, self._container())
         self.started = time.monotonic()
         os.write(self.gate, b"go\n")
@@ -59,7 +62,7 @@ class Steward(Shepherd):
         seen = {target: _identity(source) for target, source in self.plan["seen"].items()}
         return attest.Granted(
             service={name: own[name] for name in _NAMESPACES},
-            network=None,
+            network=self.plan["network"],
             uid=self.uid,
             gid=self.gid,
             shown={target: one for target, one in seen.items() if target not in self.plan["targets"]},
@@ -110,23 +113,36 @@ class Steward(Shepherd):
         An engine's own read-only root leaves /proc and /dev writable, and Podman's brings unlimited tmpfs.
         """
         mounts = attest.mounts(self.init)
-        namespace = os.open(f"/proc/{self.init}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+
+        def close() -> None:
+            for target, options in mounts.items():
+                granted = target in self.plan["targets"]
+                devices = f"{target}/".startswith("/dev/") and not granted
+                read_only = not granted and target != "/dev/pts"
+                linux.restrict_mount(target, options, read_only=read_only, devices=devices)
+
+        if not self._inside("mnt", linux.CLONE_NEWNS, close):
+            raise RuntimeError("the mounts of the container could not be made read-only")
+
+    def _name_host(self) -> None:
+        """Engines name a container that shares a network after the one whose network it is."""
+        if not self._inside("uts", linux.CLONE_NEWUTS, lambda: socket.sethostname(self.plan["host"])):
+            raise RuntimeError("the container could not be named")
+
+    def _inside(self, namespace: str, kind: int, act: Callable[[], None]) -> bool:
+        """Whether `act` succeeded in a namespace of the container, in a process of its own."""
+        entered = os.open(f"/proc/{self.init}/ns/{namespace}", os.O_RDONLY | os.O_CLOEXEC)
         helper = os.fork()
         if helper == 0:
             status = 1
             try:
-                linux.setns(namespace, linux.CLONE_NEWNS)
-                for target, options in mounts.items():
-                    granted = target in self.plan["targets"]
-                    devices = f"{target}/".startswith("/dev/") and not granted
-                    read_only = not granted and target != "/dev/pts"
-                    linux.restrict_mount(target, options, read_only=read_only, devices=devices)
+                linux.setns(entered, kind)
+                act()
                 status = 0
             finally:
                 os._exit(status)
-        os.close(namespace)
-        if os.waitpid(helper, 0)[1]:
-            raise RuntimeError("the mounts of the container could not be made read-only")
+        os.close(entered)
+        return os.waitpid(helper, 0)[1] == 0
 
     def _end_handle(self) -> int:
         self.ends = select.epoll()
