@@ -4,6 +4,7 @@ Each row breaks one thing about a real launch: what bubblewrap is told, or what 
 """
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,14 @@ def test_bubblewrap_gives_more_than_was_granted(runtime, told, tmp_path, name, f
     error = launch(runtime, tmp_path)
     assert name in error.properties
     assert found in error.detail
+
+
+def test_what_is_not_sealed_is_ended_at_once(runtime, told, tmp_path):
+    """The shepherd has five seconds of patience with a tree that will not end; this one needs none."""
+    told(also("--ro-bind", "/usr", "/mnt"))
+    began = time.monotonic()
+    launch(runtime, tmp_path)
+    assert time.monotonic() - began < 4.5
 
 
 DONE = [

@@ -26,7 +26,7 @@ def watch_exec(
 ) -> int | None:
     """Calls `release`, which lets `init` go on to fork the program; returns the program's process.
 
-    look: called with the process at its exec; what it raises leaves the process stopped, to be killed.
+    look: called with the process at its exec; what it raises ends the process before its first instruction.
     None where it has ended without an exec. RuntimeError after `seconds`, or where nothing can be traced.
     """
     try:
@@ -48,16 +48,28 @@ def _follow(init: int, look: Callable[[int], None], deadline: float) -> int | No
     """Follows `init` to the exec: its own, or that of its first child, which is traced from its birth."""
     program = init
     event = _run_to((*linux.PTRACE_EVENTS_FORK, linux.PTRACE_EVENT_EXEC), init, deadline)
-    if event in linux.PTRACE_EVENTS_FORK:
-        program = linux.traced_child(init)
-        with contextlib.suppress(ProcessLookupError):
-            linux.ptrace(linux.PTRACE_DETACH, init)
-        event = _run_to((linux.PTRACE_EVENT_EXEC,), program, deadline)
-    if event is None:
-        return None
-    look(program)
+    try:
+        if event in linux.PTRACE_EVENTS_FORK:
+            program = linux.traced_child(init)
+            with contextlib.suppress(ProcessLookupError):
+                linux.ptrace(linux.PTRACE_DETACH, init)
+            event = _run_to((linux.PTRACE_EVENT_EXEC,), program, deadline)
+        if event is None:
+            return None
+        look(program)
+    except BaseException:
+        _end(program)
+        raise
     linux.ptrace(linux.PTRACE_DETACH, program)
     return program
+
+
+def _end(process: int) -> None:
+    """Kills a traced process and takes note of its death: process 1 of its pid namespace, which waits for all
+    others, does not end before its tracer has."""
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        os.kill(process, signal.SIGKILL)  # traced and not waited for, so the number is still its own
+        os.waitpid(process, linux.WALL)
 
 
 def _run_to(events: tuple[int, ...], process: int, deadline: float) -> int | None:
