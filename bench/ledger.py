@@ -38,11 +38,11 @@ def _posted(number: int, chance: random.Random) -> Iterator[tuple[Transfer, Tran
         payer = OURS if job % 5 == 0 else f"{chance.randrange(number // 100):012d}"
         cost_type, month = chance.choice(COST_TYPES), chance.choice(MONTHS)
         collaboration = f"collaboration-{chance.randrange(COLLABORATIONS)}"
-        price, quantity = Price(PUBLISHED[cost_type], MEASURES[cost_type].per), chance.randrange(10**7)
+        price, quantity = PUBLISHED[cost_type], chance.randrange(10**7)
         reserve = Transfer(
             id=f"{job:036d}/{cost_type}/reserve",
             kind="reserve",
-            debit=transfers.payer_account(payer, collaboration, cost_type, month),
+            debit=book.payer_account(payer, collaboration, cost_type, month),
             credit=f"room/{cost_type}/{month}",
             unit=MONEY,
             amount=price.of(quantity),
@@ -55,6 +55,8 @@ def _posted(number: int, chance: random.Random) -> Iterator[tuple[Transfer, Tran
             quantity_unit=MEASURES[cost_type].unit,
             price=price.micro_dollars,
             price_per=price.per,
+            tier_from=price.tier_from,
+            tier_price=price.tier_micro_dollars,
             at=float(job),
         )
         yield reserve, reserve._replace(id=reserve.id[:-7] + "post", kind="post", settles=reserve.id)

@@ -27,9 +27,9 @@ def test_who_pays_shows_the_public_prices() -> None:
     text = (DOCS / "explanation" / "who-pays.md").read_text()
     for cost_type in prices.COST_TYPES:
         [row] = re.findall(rf"^\|.*`{re.escape(cost_type)}`.*$", text, re.MULTILINE)
-        dollars = prices.PUBLISHED[cost_type] / prices.MICRO
-        measure = prices.MEASURES[cost_type]
-        assert f"${dollars:.2f}" in row
+        price, measure = prices.PUBLISHED[cost_type], prices.MEASURES[cost_type]
+        for micro_dollars in filter(None, (price.micro_dollars, price.tier_micro_dollars)):
+            assert f"${micro_dollars / prices.MICRO:.2f}" in row
         assert measure.unit in row
         assert f"{measure.per:,}" in row or measure.priced in row
 

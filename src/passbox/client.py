@@ -208,12 +208,21 @@ def rates(client: Any, as_json: bool) -> None:
     rows = [
         {
             "cost_type": rate["costType"],
-            "price": f"{dollars(rate['priceMicroDollars'])} / {rate['pricedUnit']}",
+            "price": _said(rate),
             "from": rate.get("effectiveDate", ""),
         }
         for rate in found["rates"]
     ]
     show(rows, ["cost_type", "price", "from"], empty="This room has no prices.")
+
+
+def _said(rate: dict[str, Any]) -> str:
+    """`$10 / 1,000,000 records`, and the second tier where there is one."""
+    said = f"{dollars(rate['priceMicroDollars'])} / {rate['pricedUnit']}"
+    if "tierFrom" not in rate:
+        return said
+    tier = dollars(rate["tierPriceMicroDollars"])
+    return f"{said}; above {rate['tierFrom']:,} {rate['unit']} a month {tier}"
 
 
 @payer.command("estimate")

@@ -3,10 +3,12 @@ spend cap and every access budget.
 """
 
 import contextlib
+import math
 import sqlite3
 import tempfile
 from datetime import date
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -17,23 +19,19 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from passbox import names
 from passbox.errors import Misconfigured, ServiceQuotaExceededException, ValidationException
 from passbox.ledger import book, budgets, caps, prices, statements
-from passbox.ledger.prices import MEASURES, MILLI, PUBLISHED, Price, RateCard, read_rates
+from passbox.ledger.prices import MILLI, PUBLISHED, Price, RateCard, read_rates
 from passbox.state import resources, transfers
 from passbox.state.database import Database
 from passbox.state.resources import Resource
 
 PAYERS = st.sampled_from(["111111111111", "222222222222"])
-COST_TYPES = st.sampled_from([prices.QUERY_COMPUTE, prices.MODEL_TRAINING])
+COST_TYPES = st.sampled_from([prices.QUERY_COMPUTE, prices.MODEL_INFERENCE])  # with one tier, with two
 QUANTITIES = st.integers(0, 10**12)
 LIMITS = st.integers(0, 10**9)
 PERIODS = st.sampled_from(caps.PERIODS)
 TABLES = ("visits", "more")
 USES = st.one_of(st.none(), st.integers(0, 3))
 OCTOBER, NOVEMBER = 1_793_000_000.0, 1_794_000_000.0  # seconds since the epoch, in 2026
-
-
-def public(cost_type: str) -> Price:
-    return Price(PUBLISHED[cost_type], MEASURES[cost_type].per)
 
 
 class Book(RuleBasedStateMachine):
@@ -54,6 +52,9 @@ class Book(RuleBasedStateMachine):
         self.owed: dict[tuple[str, str, str], int] = {}  # payer, cost type, month → posted less given back
         self.held: dict[str, transfers.Transfer] = {}
         self.settled: dict[str, int] = {}
+        self.measured: dict[tuple[str, str, str], int] = {}  # by the same key, what owed was charged for
+        self.quantity: dict[str, int] = {}  # of a job that was charged
+        self.counted: dict[str, int] = {}  # measured, when a reservation was made
         self.limits: dict[tuple[str, str, str], int] = {}
 
     def spent(self, payer: str, cost_type: str, month: str | None) -> int:
@@ -69,6 +70,19 @@ class Book(RuleBasedStateMachine):
             if (one.payer, one.cost_type) == (payer, cost_type) and month in (None, one.month)
         ]
         return sum(owed) + sum(held)
+
+    def cost(self, payer: str, cost_type: str, month: str, quantity: int, least: int = 0) -> int:
+        """Micro-dollars as the public prices say it: inference is $10 a million up to 1,000 million a month
+        and $0.20 above. least: what is counted before it at least.
+        """
+        if cost_type == prices.QUERY_COMPUTE:
+            return math.ceil(Fraction(quantity * 2_000_000, 3_600_000))
+        before = max(least, self.measured.get((payer, cost_type, month), 0))
+        below, above = (
+            max(0, min(top, before + quantity) - max(bottom, before))
+            for bottom, top in ((0, 10**12), (10**12, 10**30))
+        )
+        return math.ceil(Fraction(below, 100) + Fraction(above, 5_000))
 
     def left(self, payer: str, cost_type: str, month: str) -> int:
         found = [10**30]
@@ -102,7 +116,7 @@ class Book(RuleBasedStateMachine):
     def reserve(self, payer: str, cost_type: str, quantity: int) -> transfers.Transfer | None:
         self.jobs += 1
         job = f"job-{self.jobs}"
-        amount = public(cost_type).of(quantity)
+        amount = self.cost(payer, cost_type, names.month(self.now), quantity)
 
         def submit() -> transfers.Transfer:
             with self.database.write() as tx:
@@ -113,7 +127,7 @@ class Book(RuleBasedStateMachine):
                     payer=payer,
                     cost_type=cost_type,
                     quantity=quantity,
-                    price=public(cost_type),
+                    price=PUBLISHED[cost_type],
                 )
 
         if amount > self.left(payer, cost_type, names.month(self.now)):
@@ -122,6 +136,7 @@ class Book(RuleBasedStateMachine):
             return None
         entry = submit()
         self.held[entry.id] = entry
+        self.counted[entry.id] = self.measured.get((payer, cost_type, names.month(self.now)), 0)
         return entry
 
     @rule(reservation=open_, quantity=QUANTITIES)
@@ -133,13 +148,16 @@ class Book(RuleBasedStateMachine):
                 book.post(tx, reservation, quantity)
             return
         key = reservation.payer, reservation.cost_type, reservation.month
-        full = public(reservation.cost_type).of(quantity)
+        least = self.counted[reservation.id]
+        full = self.cost(*key, quantity, least)
         expected = min(full, reservation.amount + max(0, self.left(*key)))
         with self.database.write() as tx:
             assert book.post(tx, reservation, quantity).amount == expected
         del self.held[reservation.id]
         self.owed[key] = self.owed.get(key, 0) + expected
         self.settled[reservation.job] = expected
+        self.measured[key] = self.measured.get(key, 0) + quantity
+        self.quantity[reservation.job] = quantity
 
     @rule(reservation=open_)
     def give_back(self, reservation: transfers.Transfer | None) -> None:
@@ -157,7 +175,9 @@ class Book(RuleBasedStateMachine):
                 return
             [back] = book.refund(tx, reservation.job)
         assert back.amount == amount
-        self.owed[reservation.payer, reservation.cost_type, reservation.month] -= amount
+        key = reservation.payer, reservation.cost_type, reservation.month
+        self.owed[key] -= amount
+        self.measured[key] -= self.quantity[reservation.job]
 
     @rule(reservation=open_)
     def void(self, reservation: transfers.Transfer | None) -> None:
@@ -184,7 +204,7 @@ class Book(RuleBasedStateMachine):
                 payer=reservation.payer,
                 cost_type=reservation.cost_type,
                 quantity=0,
-                price=public(reservation.cost_type),
+                price=PUBLISHED[reservation.cost_type],
             )
 
     @rule(reservation=open_, quantity=QUANTITIES)
@@ -355,7 +375,7 @@ def reserved(database: Database) -> transfers.Transfer:
             payer="111111111111",
             cost_type=prices.MODEL_TRAINING,
             quantity=10 * MILLI,
-            price=public(prices.MODEL_TRAINING),
+            price=PUBLISHED[prices.MODEL_TRAINING],
         )
 
 
@@ -422,6 +442,7 @@ def test_a_doctored_balance_is_seen(database: Database, statement: str) -> None:
         (prices.MODEL_TRAINING, 1000 * MILLI, 10_000),
         (prices.MODEL_TRAINING, 1 * MILLI, 10),
         (prices.MODEL_INFERENCE, 1_000_000 * MILLI, 10_000_000),
+        (prices.MODEL_INFERENCE, 1_001_000_000 * MILLI, 10_000_200_000),
         (prices.MODEL_INFERENCE, 0, 0),
         (prices.SYNTHETIC_DATA, 1500, 3_000_000),
     ],
@@ -440,6 +461,11 @@ def test_a_rate_holds_from_its_day_on() -> None:
         },
         "rates.toml",
     )
+    two = [3, {"above": 5, "price": Decimal("0.5")}]
+    written = {"rates": [{"effective": date(2026, 11, 1), "queryCompute": two}]}
+    tier = read_rates(written, "rates.toml").rates[-1]
+    assert tier.price == Price(3_000_000, 3_600, tier_from=18_000, tier_micro_dollars=500_000)
+    assert tier.price.of(4 * 3_600 * MILLI, counted=3 * 3_600 * MILLI) == 2 * 3_000_000 + 2 * 500_000
     november = 1_793_491_200.0  # 2026-11-01 00:00 UTC
     assert card.price(prices.MODEL_TRAINING, november - 0.001) == Price(10_000, 1_000)
     assert card.price(prices.MODEL_TRAINING, november) == Price(20_000, 1_000)
@@ -467,6 +493,21 @@ def test_a_rate_holds_from_its_day_on() -> None:
         (
             {"rates": [{"effective": date(2026, 11, 1), "queryCompute": Decimal("1." + "0" * 40 + "1")}]},
             "six",
+        ),
+        *(
+            ({"rates": [{"effective": date(2026, 11, 1), "modelInference": price}]}, words)
+            for price, words in (
+                ([], "two prices are written"),
+                ([1], "two prices are written"),
+                ([1, 2], "two prices are written"),
+                ([1, {"above": 1}], "two prices are written"),
+                ([1, {"above": 0, "price": 1}], "whole number"),
+                ([1, {"above": Decimal("1.5"), "price": 1}], "whole number"),
+                ([1, {"above": 10**10, "price": 1}], "whole number"),
+                ([1, {"above": 1, "price": 2}], "must not be above the first"),
+                (["x", {"above": 1, "price": 2}], "number of dollars"),
+                ([3, {"above": 1, "price": -1}], "0 to 1,000,000 dollars"),
+            )
         ),
         ({"rates": ["x"]}, "[[rates]] tables and nothing else"),
         ({"rates": [{"effective": date(2026, 11, 1)}, {"effective": date(2026, 11, 1)}]}, "two rates tables"),

@@ -97,6 +97,11 @@ def test_it_is_what_the_request_then_reserves(room: Room, operation: str) -> Non
         "unit": reserved["quantity_unit"],
         "priceMicroDollars": reserved["price"],
         "pricePer": reserved["price_per"],
+        **(
+            {}
+            if reserved["tier_from"] is None
+            else {"tierFrom": reserved["tier_from"], "tierPriceMicroDollars": reserved["tier_price"]}
+        ),
         "amountMicroDollars": reserved["amount"],
     }
     assert COST_TYPES[cost["costType"]] == reserved["cost_type"]

@@ -258,6 +258,8 @@ def test_rates(room: Room) -> None:
         "unit": "records trained",
         "pricedUnit": "1,000 records",
     }
+    [inference] = [rate for rate in found if rate["costType"] == "MODEL_INFERENCE"]
+    assert (inference["tierFrom"], inference["tierPriceMicroDollars"]) == (10**9, 200_000)
 
 
 def test_rates_of_the_operator(tmp_path: Path) -> None:

@@ -112,8 +112,8 @@ BASE = Charge(
     resource_kind="protected_query",
     quantity=120_001,
     unit="CRPU-seconds",
-    price=2_000_000,
-    price_per=3_600,
+    price=prices.Price(2_000_000, 3_600),
+    counted=0,
     amount=66_668,
     started=1_794_000_000.25,
     at=1_794_000_033.5,
@@ -141,27 +141,32 @@ def made(number: int, **changes: Any) -> Charge:
     """A charge with an id of its own, priced as the book does unless `amount` is given."""
     charge = replace(BASE, id=f"{BASE.id}/{number}", sequence=number, **changes)
     if "amount" not in changes:
-        full = prices.Price(charge.price, charge.price_per).of(charge.quantity)
+        full = charge.price.of(charge.quantity, charge.counted)
         charge = replace(charge, amount=-full if charge.kind == "REFUND" else full)
     return charge
 
 
 def sample() -> Iterator[Charge]:
-    """All cost types, each charged, dear and free, cut by a cap, given back within its month and after."""
+    """All cost types, each charged, dear and free, in a second tier and in both, cut by a cap, given back
+    within its month and after.
+    """
     number = 0
     for cost_type in prices.COST_TYPES:
         measure, price = prices.MEASURES[cost_type], prices.PUBLISHED[cost_type]
-        common = {"cost_type": cost_type, "unit": measure.unit, "price_per": measure.per, "price": price}
+        common = {"cost_type": cost_type, "unit": measure.unit, "price": price}
+        tiers = price._replace(tier_from=10**9, tier_micro_dollars=price.micro_dollars // 7)
         for changes in (
             {},
             {"quantity": 0},
             {"quantity": 1},
             {"quantity": 10**15 + 7},
-            {"price": 0},
-            {"price": 1_234_567, "amount": 1},
-            {"price": 10**12},
+            {"price": price._replace(micro_dollars=0)},
+            {"price": price._replace(micro_dollars=1_234_567), "amount": 1},
+            {"price": price._replace(micro_dollars=10**12)},
+            {"price": tiers, "quantity": 10**12, "counted": 10**12 // 3},
+            {"price": tiers, "quantity": 7, "counted": 10**13},
             {"kind": "REFUND"},
-            {"kind": "REFUND", "price": 1_234_567, "amount": -1},
+            {"kind": "REFUND", "price": price._replace(micro_dollars=1_234_567), "amount": -1},
             {"kind": "REFUND", "at": datetime(2026, 12, 1, tzinfo=UTC).timestamp()},
             {"month": "2026-12", "started": 1_796_083_200.0, "at": 1_796_083_200.0},
             {"at": BASE.started - 5},
@@ -403,11 +408,31 @@ def test_who_and_where_is_in_the_tags() -> None:
 )
 def test_the_product_is_the_books_figure(quantity: int, price: int, per: int, refund: bool) -> None:
     kind = "REFUND" if refund else "CHARGE"
-    charge = made(1, quantity=quantity, price=price, price_per=per, kind=kind)
+    charge = made(1, quantity=quantity, price=prices.Price(price, per), kind=kind)
     row = focus.row(charge, ROOM)
     assert row["BilledCost"] == row["ListCost"] == Decimal(f"{charge.amount}E-6")
     assert _product(row, "ListUnitPrice", "ListCost")
     assert row["ConsumedQuantity"] == Decimal(f"{-quantity if refund else quantity}E-3")
+
+
+def test_a_charge_in_both_tiers_has_the_price_they_come_to() -> None:
+    inference = {
+        "cost_type": prices.MODEL_INFERENCE,
+        "unit": "records scored",
+        "price": prices.PUBLISHED[prices.MODEL_INFERENCE],
+    }
+    million = 10**6 * prices.MILLI
+
+    def row(before: int, scored: int) -> dict[str, focus.Cell]:
+        return focus.row(made(1, **inference, quantity=scored * million, counted=before * million), ROOM)
+
+    below, both, above = row(0, 1_000), row(900, 300), row(1_000, 300)
+    assert [cells["ListCost"] for cells in (below, both, above)] == [10_000, 1_040, 60]
+    unit = [cells["ListUnitPrice"] for cells in (below, both, above)]
+    assert [unit[0], unit[2]] == [10, Decimal("0.2")]
+    assert abs(unit[1] * 300 - 1_040) < Decimal("1e-15")
+    assert len({cells["SkuPriceId"] for cells in (below, both, above)}) == 3
+    assert str(both["ChargeDescription"]).endswith("at 10 and 0.2 USD per 1000000 Records")
 
 
 # -- the files -------------------------------------------------------------------------------------------

@@ -38,13 +38,15 @@ def reserve(
     """
     at = names.now()
     month = names.month(at)
+    debit = payer_account(payer, collaboration, cost_type, month)
+    before = counted(tx, price, debit)
     entry = Transfer(
         id=f"{job}/{cost_type}/reserve",
         kind="reserve",
-        debit=f"{transfers.payer_accounts(payer, collaboration, cost_type)}/{month}",
+        debit=debit,
         credit=f"room/{cost_type}/{month}",
         unit=MONEY,
-        amount=price.of(quantity),
+        amount=price.of(quantity, before),
         job=job,
         collaboration=collaboration,
         payer=payer,
@@ -54,6 +56,9 @@ def reserve(
         quantity_unit=MEASURES[cost_type].unit,
         price=price.micro_dollars,
         price_per=price.per,
+        tier_from=price.tier_from,
+        tier_price=price.tier_micro_dollars,
+        counted=before,
         at=at,
     )
     caps.admit(
@@ -73,12 +78,15 @@ def hold(tx: Transaction, entry: Transfer) -> None:
 
 
 def post(tx: Transaction, reservation: Transfer, quantity: int) -> Transfer:
-    """Ends a reservation with what was measured, in milli-units, at the reservation's price.
+    """Ends a reservation with what was measured, in milli-units, at the reservation's price. A tier of the
+    price counts what the payer's month had posted by now, but never less than it had at the reservation.
 
     It may be more or less than the estimate, but never more than the spend caps leave: of a run that came
     dearer, the payer pays up to its cap, and the room bears the rest.
     """
-    amount = Price(reservation.price, reservation.price_per).of(quantity)
+    price = price_of(reservation)
+    before = max(reservation.counted, counted(tx, price, reservation.debit))
+    amount = price.of(quantity, before)
     left = caps.left(
         tx,
         payer=reservation.payer,
@@ -88,7 +96,22 @@ def post(tx: Transaction, reservation: Transfer, quantity: int) -> Transfer:
     )
     if left is not None:
         amount = min(amount, reservation.amount + max(0, left))
-    return _post(tx, reservation, amount, quantity)
+    return _post(tx, reservation._replace(counted=before), amount, quantity)
+
+
+def price_of(entry: Transfer) -> Price:
+    """The price that is stored with a transfer."""
+    return Price(entry.price, entry.price_per, entry.tier_from, entry.tier_price)
+
+
+def counted(tx: Transaction, price: Price, payer_account: str) -> int:
+    """The milli-units that a price's second tier counts as before: what a payer's month has posted."""
+    return 0 if price.tier_from is None else transfers.quantity(tx, payer_account, unit=MONEY)
+
+
+def payer_account(payer: str, collaboration: str, cost_type: str, month: str) -> str:
+    """The book account of a payer's month."""
+    return f"{transfers.payer_accounts(payer, collaboration, cost_type)}/{month}"
 
 
 def spend(tx: Transaction, reservation: Transfer) -> Transfer:
@@ -143,15 +166,17 @@ def check(tx: Transaction) -> int:
     check_totals(tx)
     count = 0
 
-    def counted() -> Iterator[Transfer]:
+    def checked() -> Iterator[Transfer]:
         nonlocal count
         for entry in transfers.all_(tx):
             count += 1
             if entry.unit == USE and (entry.kind == "refund" or entry.amount != int(entry.kind != "void")):
                 raise BookError(detail=f"{entry.id} is not one use of a table")
+            if entry.unit == MONEY and entry.amount > price_of(entry).of(entry.quantity, entry.counted):
+                raise BookError(detail=f"{entry.id} is more than quantity times price")
             yield entry
 
-    replayed = replay(counted())
+    replayed = replay(checked())
     for row in transfers.balances(tx):
         tallies = tuple(row[name] for name in TALLIES)
         if replayed.pop((row["book_account"], row["unit"]), (0,) * 6) != tallies or min(tallies) < 0:

@@ -76,11 +76,14 @@ COLUMNS = {
     "Tags": JSON,
     "x_TransferId": STRING,
 }
-# decimal places: money to the micro-dollar, consumption to the milli-unit; hours of seconds do not end, so
-# priced quantities are cut off where it cannot show in a cost any more
+# decimal places: money to the micro-dollar, consumption to the milli-unit; hours of seconds do not end, nor
+# does what two tiers come to, so these are cut off where it cannot show in a cost any more
+UNIT_PRICE_SCALE = 20
 SCALES = {name: 6 for name, type_ in COLUMNS.items() if type_ == DECIMAL} | {
     "ConsumedQuantity": 3,
     "PricingQuantity": 20,
+    "ListUnitPrice": UNIT_PRICE_SCALE,
+    "ContractedUnitPrice": UNIT_PRICE_SCALE,
 }
 
 
@@ -207,12 +210,12 @@ def _what(charge: Charge, room: Room) -> dict[str, Cell]:
 
 def _how_much(charge: Charge) -> dict[str, Cell]:
     sign = -1 if charge.kind == "REFUND" else 1
-    full = sign * prices.Price(charge.price, charge.price_per).of(charge.quantity)
+    full = sign * charge.price.of(charge.quantity, charge.counted)
     list_, billed = _decimal(full, 6), _decimal(charge.amount, 6)
-    price = _decimal(charge.price, 6)
     consumed = _decimal(sign * charge.quantity, 3)
     # downwards, so that price × quantity, rounded up, is the book's figure
-    priced = charge.quantity * 10**20 // (charge.price_per * prices.MILLI)
+    priced = charge.quantity * 10**20 // (charge.price.per * prices.MILLI)
+    price = _decimal(_unit_price(charge), UNIT_PRICE_SCALE)
     parts = [
         f"{PRODUCTS[charge.cost_type].meter}: {plain(_decimal(charge.quantity, 3))} {UNITS[charge.unit]}",
         f"at {_price(charge)}",
@@ -229,17 +232,40 @@ def _how_much(charge: Charge) -> dict[str, Cell]:
         "BillingCurrency": "USD",
         "PricingCategory": "Standard",
         "PricingQuantity": _decimal(sign * priced, 20),
-        "PricingUnit": pricing_unit(charge.unit, charge.price_per),
+        "PricingUnit": pricing_unit(charge.unit, charge.price.per),
         "ConsumedQuantity": consumed,
         "ConsumedUnit": UNITS[charge.unit],
         "ChargeDescription": ("Refund of " if sign < 0 else "") + ", ".join(parts),
     }
 
 
+def _tiers(charge: Charge) -> list[int]:
+    """The prices that a charge's quantity is at, in micro-dollars: of a price with two tiers, one or both."""
+    below = charge.price.below(charge.quantity, charge.counted)
+    tier_price = charge.price.tier_micro_dollars
+    if tier_price is None or below == charge.quantity:
+        return [charge.price.micro_dollars]
+    return [charge.price.micro_dollars, tier_price] if below else [tier_price]
+
+
+def _unit_price(charge: Charge) -> int:
+    """The price of a pricing unit at UNIT_PRICE_SCALE: of a charge in both tiers, what both come to."""
+    scale: int = 10 ** (UNIT_PRICE_SCALE - 6)
+    first, *second = _tiers(charge)
+    if not second:
+        return first * scale
+    below = charge.price.below(charge.quantity, charge.counted)
+    cost = below * first + (charge.quantity - below) * second[0]
+    return cost * scale // charge.quantity
+
+
 def _price(charge: Charge) -> str:
-    """The price as one says it: `2 USD per CRPU-Hour`, `0.01 USD per 1000 Records`."""
-    unit = pricing_unit(charge.unit, charge.price_per)
-    return f"{plain(_decimal(charge.price, 6))} USD per {unit if unit[0].isdigit() else unit[:-1]}"
+    """The price as one says it: `2 USD per CRPU-Hour`, `0.01 USD per 1000 Records`; of a charge in both tiers
+    `10 and 0.2 USD per …`.
+    """
+    unit = pricing_unit(charge.unit, charge.price.per)
+    said = " and ".join(plain(_decimal(price, 6)) for price in _tiers(charge))
+    return f"{said} USD per {unit if unit[0].isdigit() else unit[:-1]}"
 
 
 def _decimal(units: int, scale: int) -> Decimal:

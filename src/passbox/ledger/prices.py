@@ -2,8 +2,8 @@
 
 The units are AWS's public ones (us-east-1, 2026): compute of queries and of PySpark jobs per CRPU-hour, by
 the second with a minimum of a minute and of ten; custom model training per 1,000 records; inference per
-million records; synthetic data per SDGU. Quantities are in thousandths of a unit (milli-units), money in
-millionths of a dollar (micro-dollars).
+million records, less for what a month has above 1,000 million; synthetic data per SDGU. Quantities are in
+thousandths of a unit (milli-units), money in millionths of a dollar (micro-dollars).
 """
 
 import math
@@ -47,24 +47,37 @@ MEASURES = {
     MODEL_INFERENCE: Measure("records scored", 1_000_000, "1,000,000 records"),
     SYNTHETIC_DATA: Measure("SDGU", 1, "SDGU"),
 }
-PUBLISHED = {
-    QUERY_COMPUTE: 2_000_000,
-    JOB_COMPUTE: 2_000_000,
-    MODEL_TRAINING: 10_000,
-    MODEL_INFERENCE: 10_000_000,
-    SYNTHETIC_DATA: 2_000_000,
-}
 
 
 class Price(NamedTuple):
-    """`micro_dollars` for `per` whole units."""
+    """`micro_dollars` for `per` whole units; `tier_micro_dollars` for those above `tier_from` whole units of
+    a month. Without tier_from there is one tier.
+    """
 
     micro_dollars: int
     per: int
+    tier_from: int | None = None
+    tier_micro_dollars: int | None = None
 
-    def of(self, quantity: int) -> int:
-        """Micro-dollars for so many milli-units, rounded up."""
-        return -(-quantity * self.micro_dollars // (self.per * MILLI))
+    def of(self, quantity: int, counted: int = 0) -> int:
+        """Micro-dollars for so many milli-units, rounded up. counted: those of the month before them."""
+        below = self.below(quantity, counted)
+        cost = below * self.micro_dollars + (quantity - below) * (self.tier_micro_dollars or 0)
+        return -(-cost // (self.per * MILLI))
+
+    def below(self, quantity: int, counted: int = 0) -> int:
+        """How many of so many milli-units cost the first tier's price."""
+        return quantity if self.tier_from is None else min(quantity, max(0, self.tier_from * MILLI - counted))
+
+
+# us-east-1, 2026; AWS does not say what the 1,000 million count: decision 34
+PUBLISHED = {
+    QUERY_COMPUTE: Price(2_000_000, 3_600),
+    JOB_COMPUTE: Price(2_000_000, 3_600),
+    MODEL_TRAINING: Price(10_000, 1_000),
+    MODEL_INFERENCE: Price(10_000_000, 1_000_000, tier_from=10**9, tier_micro_dollars=200_000),
+    SYNTHETIC_DATA: Price(2_000_000, 1),
+}
 
 
 class Rate(NamedTuple):
@@ -82,10 +95,7 @@ class RateCard:
     """
 
     def __init__(self, rates: list[Rate] | None = None) -> None:
-        public = [
-            Rate(date.min, cost_type, Price(PUBLISHED[cost_type], MEASURES[cost_type].per))
-            for cost_type in COST_TYPES
-        ]
+        public = [Rate(date.min, cost_type, PUBLISHED[cost_type]) for cost_type in COST_TYPES]
         self._prices: dict[tuple[str, int], Price] = {}  # by day since the epoch
         self.rates = sorted(public + (rates or []), key=lambda rate: rate.effective)
 
@@ -119,6 +129,7 @@ def read_rates(document: Mapping[str, Any], where: str) -> RateCard:
         effective = 2027-01-01
         queryCompute = 2.50               # dollars a CRPU-hour
         modelTraining = 0.01              # dollars for 1,000 records
+        modelInference = [10, { above = 1_000, price = 0.20 }]  # and of a month above 1,000 times a million
 
     A cost type that a day leaves out keeps the price it had. where: what errors call the document
     """
@@ -143,9 +154,26 @@ def read_rates(document: Mapping[str, Any], where: str) -> RateCard:
             if name not in names:
                 raise Misconfigured(f"{where}: there is no cost type {name}; there are {', '.join(names)}.")
             cost_type = names[name]
-            price = Price(_micro(dollars, f"{where}: {name}"), MEASURES[cost_type].per)
+            price = _price(dollars, MEASURES[cost_type].per, f"{where}: {name}")
             rates.append(Rate(effective, cost_type, price))
     return RateCard(rates)
+
+
+def _price(written: object, per: int, where: str) -> Price:
+    """A number of dollars, or that and a table {above, price} of a second tier."""
+    if not isinstance(written, list):
+        return Price(_micro(written, where), per)
+    tier = written[1] if len(written) == 2 else None
+    if not isinstance(tier, dict) or set(tier) != {"above", "price"}:
+        raise Misconfigured(f"{where}: two prices are written [10.00, {{ above = 1000, price = 0.20 }}].")
+    above = tier["above"]
+    if type(above) is not int or not 1 <= above <= 10**9:
+        raise Misconfigured(f"{where}: `above` must be a whole number from 1 to 1,000,000,000.")
+    first, second = _micro(written[0], where), _micro(tier["price"], f"{where}: the second price")
+    if second > first:
+        # a run's cost must not be able to outgrow its reservation, which counts less of the month than it
+        raise Misconfigured(f"{where}: the second price must not be above the first.")
+    return Price(first, per, tier_from=above * per, tier_micro_dollars=second)
 
 
 def _micro(dollars: object, where: str) -> int:

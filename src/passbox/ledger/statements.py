@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from passbox import names
-from passbox.ledger.prices import MEASURES, MONEY
+from passbox.ledger import book
+from passbox.ledger.prices import MEASURES, MONEY, Price
 from passbox.state import transfers
 from passbox.state.database import Transaction
 from passbox.state.transfers import Entry
@@ -70,8 +71,8 @@ class Charge:
     """One posted transfer, or one that gave it back, as its payer may see it.
 
     amount: signed micro-dollars, negative for a REFUND; it is less than quantity × price where a spend cap
-    cut it. quantity: thousandths of unit. price: micro-dollars for price_per units. started: the submission;
-    at: the posting; seconds since the epoch.
+    cut it. quantity: thousandths of unit; counted: those of the payer's month before it, which a second
+    tier of the price counts. started: the submission; at: the posting; seconds since the epoch.
     """
 
     id: str
@@ -90,8 +91,8 @@ class Charge:
     resource_kind: str
     quantity: int
     unit: str
-    price: int
-    price_per: int
+    price: Price
+    counted: int
     amount: int
     started: float
     at: float
@@ -161,8 +162,8 @@ def _charge(entry: Entry) -> Charge:
         resource_kind=entry.kind,
         quantity=transfer.quantity,
         unit=transfer.quantity_unit,
-        price=transfer.price,
-        price_per=transfer.price_per,
+        price=book.price_of(transfer),
+        counted=transfer.counted,
         amount=-transfer.amount if refund else transfer.amount,
         started=entry.submitted,
         at=transfer.at,

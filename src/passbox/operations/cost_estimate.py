@@ -8,7 +8,8 @@ from typing import NoReturn
 
 from passbox.access import fetch
 from passbox.access.call import Call, Undone, invalid
-from passbox.operations.cost_type import MODELLED
+from passbox.ledger import book
+from passbox.operations.cost_type import MODELLED, modelled_price
 from passbox.operations.registry import OPERATIONS, Output, Params, operation
 
 _SERVICES = {
@@ -48,8 +49,7 @@ def _estimate(made: Call) -> Output:
             "payerAccountId": reserved.payer,
             "quantityMilliUnits": reserved.quantity,
             "unit": reserved.quantity_unit,
-            "priceMicroDollars": reserved.price,
-            "pricePer": reserved.price_per,
+            **modelled_price(book.price_of(reserved)),
             "amountMicroDollars": reserved.amount,
             "basis": basis,
         }

@@ -8,10 +8,10 @@ from passbox.access import fetch
 from passbox.access.call import Call, invalid
 from passbox.analysis import ApprovedPlan, Purpose
 from passbox.errors import QueryRefused, ValidationException
-from passbox.ledger import budgets, epsilon, payers
+from passbox.ledger import book, budgets, epsilon, payers
 from passbox.ledger.prices import MEASURES, QUERY_COMPUTE
 from passbox.operations import privacy_impact, query
-from passbox.operations.cost_type import MODELLED
+from passbox.operations.cost_type import MODELLED, modelled_price
 from passbox.operations.member import paying_members
 from passbox.operations.registry import Output, Params, operation
 from passbox.state import receivers, resources, schemas
@@ -123,7 +123,13 @@ def _tables(call: Call, plan: ApprovedPlan) -> list[Output]:
 def _costs(call: Call, worker: Params) -> list[Output]:
     """One estimate for each member that could pay."""
     members = paying_members(call.tx, call.collaboration.id)
-    price = call.room.rates.price(QUERY_COMPUTE, names.now())
+    now = names.now()
+    price = call.room.rates.price(QUERY_COMPUTE, now)
+
+    def counted(payer: str) -> int:
+        account = book.payer_account(payer, call.collaboration.id, QUERY_COMPUTE, names.month(now))
+        return book.counted(call.tx, price, account)
+
     able = [
         member.account
         for member in payers.candidates(members, QUERY_COMPUTE)
@@ -135,9 +141,8 @@ def _costs(call: Call, worker: Params) -> list[Output]:
             "payerAccountId": cost.payer,
             "quantityMilliUnits": cost.quantity,
             "unit": MEASURES[cost.cost_type].unit,
-            "priceMicroDollars": price.micro_dollars,
-            "pricePer": price.per,
-            "amountMicroDollars": price.of(cost.quantity),
+            **modelled_price(price),
+            "amountMicroDollars": price.of(cost.quantity, counted(cost.payer)),
             "basis": cost.basis,
         }
         for cost in (query.cost(account, worker) for account in able)

@@ -5,7 +5,7 @@ from datetime import date
 from passbox import names
 from passbox.access.call import Call
 from passbox.ledger.prices import MEASURES
-from passbox.operations.cost_type import MODELLED
+from passbox.operations.cost_type import MODELLED, modelled_price
 from passbox.operations.registry import Output, Params, operation
 
 
@@ -16,8 +16,7 @@ def list_rates(call: Call, params: Params) -> Output:
         {
             "effectiveDate": None if rate.effective == date.min else rate.effective.isoformat(),
             "costType": MODELLED[rate.cost_type],
-            "priceMicroDollars": rate.price.micro_dollars,
-            "pricePer": rate.price.per,
+            **modelled_price(rate.price),
             "unit": MEASURES[rate.cost_type].unit,
             "pricedUnit": MEASURES[rate.cost_type].priced,
         }

@@ -6,7 +6,7 @@ from passbox import names
 from passbox.access.call import DEFAULT_PAGE, Call
 from passbox.ledger import statements
 from passbox.ledger.statements import Charge, Line
-from passbox.operations.cost_type import MODELLED
+from passbox.operations.cost_type import MODELLED, modelled_price
 from passbox.operations.member import collaboration_name
 from passbox.operations.registry import Output, Params, operation
 
@@ -73,8 +73,8 @@ def _charge(charge: Charge) -> Output:
         "resourceArn": charge.resource_arn,
         "quantityMilliUnits": charge.quantity,
         "unit": charge.unit,
-        "priceMicroDollars": charge.price,
-        "pricePer": charge.price_per,
+        **modelled_price(charge.price),
+        "countedMilliUnits": charge.counted if charge.price.tier_from else None,
         "amountMicroDollars": charge.amount,
         "submitTime": charge.started,
         "chargeTime": charge.at,

@@ -26,7 +26,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from passbox.errors import Misconfigured
 from passbox.state import tables
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 PATIENCE = 30_000  # milliseconds that a write waits for those of other processes
 _SEEN = 2_000  # reads that are remembered
 

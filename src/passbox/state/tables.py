@@ -170,6 +170,9 @@ transfer = Table(
     Column("price", Integer, nullable=False),  # micro-dollars for price_per whole units
     Column("price_per", Integer, nullable=False),
     Column("at", Float, nullable=False),
+    Column("tier_from", Integer),  # whole units of the month; above them the price is
+    Column("tier_price", Integer),  # so many micro-dollars for price_per whole units
+    Column("counted", Integer, nullable=False),  # thousandths of quantity_unit of the month before this
     Column("settles", ForeignKey("transfer.id")),
     Index("transfer_by_settles", "settles", unique=True, sqlite_where=text("settles IS NOT NULL")),
     # what statements and exports list; a submission writes none of it

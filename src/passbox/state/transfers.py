@@ -21,9 +21,10 @@ class Transfer(NamedTuple):
     """One movement between two book accounts.
 
     amount in `unit` (`usd_micro`: millionths of a dollar; `use`: uses of a table); quantity in thousandths of
-    quantity_unit; price in micro-dollars for `price_per` whole quantity units. payer: '' where nobody pays.
-    settles: the reserve that a post or void ends. month: of the submission. sequence: its place in the book,
-    given by the database.
+    quantity_unit; price in micro-dollars for `price_per` whole quantity units, tier_price for those above
+    `tier_from` whole units of the month, of which `counted` thousandths were before it. payer: '' where
+    nobody pays. settles: the reserve that a post or void ends. month: of the submission. sequence: its place
+    in the book, given by the database.
     """
 
     id: str
@@ -42,6 +43,9 @@ class Transfer(NamedTuple):
     price: int
     price_per: int
     at: float
+    tier_from: int | None = None
+    tier_price: int | None = None
+    counted: int = 0
     settles: str | None = None
     sequence: int | None = None
 
@@ -93,6 +97,11 @@ _SPENT = Statement(
         balance.c.book_account >= bindparam("least"),
         balance.c.book_account <= bindparam("most"),
         balance.c.unit == bindparam("unit"),
+    )
+)
+_POSTED = Statement(
+    select(balance.c.quantity).where(
+        balance.c.book_account == bindparam("book_account"), balance.c.unit == bindparam("unit")
     )
 )
 _TOTALS = Statement(
@@ -162,6 +171,12 @@ def spent(tx: Transaction, accounts: str, *, period: str | None, unit: str) -> t
     least, most = (f"{accounts}/{period or end}" for end in ("", ":"))
     [row] = tx.tuples(_SPENT, {"least": least, "most": most, "unit": unit})
     return int(row[0]), int(row[1])
+
+
+def quantity(tx: Transaction, book_account: str, *, unit: str) -> int:
+    """What was posted to a book account and not given back, in thousandths of its cost type's unit."""
+    found = tx.tuples(_POSTED, {"book_account": book_account, "unit": unit})
+    return int(found[0][0]) if found else 0
 
 
 def balances(tx: Transaction, *, payer: str | None = None, month: str = "") -> list[dict[str, Any]]:
