@@ -14,7 +14,7 @@ import pytest
 from lib.container import Room, log
 from lib.runtime import poll
 from passbox.jobs import trained_model
-from passbox.jobs.trained_model import HostFailed
+from passbox.jobs.container import HostFailed
 
 PARTS = {f"part-{number:05d}.csv": f"x,y\n{number},{number * number}\n" for number in range(5)}
 

@@ -20,6 +20,7 @@ from passbox.backends.runtimes.base import (
     Cause,
     Exit,
     Limits,
+    Lost,
     Mount,
     Network,
     Output,
@@ -93,7 +94,8 @@ class Container:
 
 def start(tools: Tools, spec: SandboxSpec) -> Sandbox:
     """Starts it sealed; JobFailed, saying what to install, where this machine cannot seal, and which property
-    of the seal did not hold where one was found wanting. NotYet while other jobs have the GPUs."""
+    of the seal did not hold where one was found wanting. NotYet while other jobs have the GPUs, HostFailed
+    where the sandbox was lost on the way."""
     try:
         return tools.runtime.start(spec)
     except Unsealed as error:
@@ -104,6 +106,8 @@ def start(tools: Tools, spec: SandboxSpec) -> Sandbox:
         ) from error
     except Busy as error:
         raise NotYet(_AGAIN_SECONDS) from error
+    except Lost as error:
+        raise HostFailed(error.message) from error
     except Misconfigured as error:
         raise JobFailed(
             "SANDBOX_UNAVAILABLE", f"The container was not started: {error.message}", detail=error.detail
@@ -156,7 +160,8 @@ def end(sandboxes: Sequence[Sandbox]) -> tuple[list[Exit], int]:
 def broken_limit(
     ended: Exit, container: Container, volume_bytes: int | None = None
 ) -> tuple[str, str] | None:
-    """(code, message) where a limit or somebody outside ended the container; None where it ended itself."""
+    """(code, message) where a limit ended the container; None where it ended itself. HostFailed where it was
+    neither."""
     instance = container.instance
     match ended.cause:
         case Cause.EXITED:
@@ -180,7 +185,12 @@ def broken_limit(
                 "raise volumeSizeInGB, or write less.",
             )
         case Cause.KILLED:
-            return ("KILLED", "The container was ended from outside.")
+            raise HostFailed(ended.detail or "a sandbox of the job was ended from outside")
+
+
+class HostFailed(Exception):
+    """The machine lost a sandbox of the job, or one was ended from outside: the job is tried again as a whole
+    by the worker, a few times, and nothing of the lost attempt is kept or charged."""
 
 
 def together(exits: Sequence[Exit]) -> Exit:

@@ -15,7 +15,7 @@ from typing import Any
 
 from passbox.backends.images.image import PROGRAM
 from passbox.backends.runtimes import artifacts
-from passbox.backends.runtimes.base import Cause, Exit, Mount, SandboxSpec
+from passbox.backends.runtimes.base import Exit, Mount, SandboxSpec
 from passbox.backends.runtimes.base import Output as Writable
 from passbox.disclosure import messages, sizes
 from passbox.errors import JobFailed
@@ -145,8 +145,6 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
                 exits, counts = container.end(sandboxes)
         ended = exits[counts]
         _join_logs(log, [one.log for one in left])
-        if ended.cause is Cause.KILLED:
-            raise HostFailed(ended.detail or "a sandbox of the job was ended from outside")
         failure = container.broken_limit(ended, plan.container, writable["model"])
         if failure is None and ended.status != 0:
             failure = _own_failure(plan, ended, left[counts].output, log)
@@ -168,10 +166,6 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
         output=output,
         failure=failure,
     )
-
-
-class HostFailed(Exception):
-    """A sandbox was ended by neither its program nor its limits: the job is tried again as a whole."""
 
 
 class _Left:

@@ -9,6 +9,7 @@ know state, nor how a server is started.
 | answers 429 or 5xx, or hangs up without a whole answer, and lives | the request is made again, three times at most |
 | answers anything else, too late, too much, no HTTP  | the job fails                                      |
 | ends                                                | the job fails                                      |
+| is lost by the machine                              | the job is done again as a whole, by the worker    |
 """  # noqa: E501  a table
 
 import queue

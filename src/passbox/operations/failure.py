@@ -134,12 +134,6 @@ FAILURES = {
         "The operator runs `passbox doctor` and does what it says, or the members that demand more than "
         "there is demand less; then submit the job again.",
     ),
-    "KILLED": Failure(
-        "The container was ended from outside: by the operator, or by the machine going down.",
-        OPERATOR,
-        "the machine on which the worker runs",
-        f"{_AGAIN}.",
-    ),
     "MALFORMED_QUERY": Failure(
         "The query is not allowed any more, or cannot be run: a rule, a table or its own text does not fit.",
         TABLE_OWNER,

@@ -76,7 +76,7 @@ _CLAIM = Statement(
     update(table)
     .where(table.c.id == bindparam("job_id"))
     .values(
-        {name: bindparam(name) for name in ("state", "worker", "attempt", "lease", "updated")},
+        {name: bindparam(name) for name in ("state", "worker", "attempt", "lease", "progress", "updated")},
     )
 )
 _REQUEST_CANCEL = Statement(
@@ -139,8 +139,10 @@ def _take(tx: Transaction, row: Row | None, worker: str) -> Job | None:
     if row is None:
         return None
     job, now = _job(row), names.now()
-    taken = replace(job, state="running", worker=worker, attempt=job.attempt + 1, lease=now + LEASE_SECONDS)
-    changed = {name: getattr(taken, name) for name in ("state", "worker", "attempt", "lease")}
+    taken = replace(
+        job, state="running", worker=worker, attempt=job.attempt + 1, lease=now + LEASE_SECONDS, progress=None
+    )
+    changed = {name: getattr(taken, name) for name in ("state", "worker", "attempt", "lease", "progress")}
     tx.execute(_CLAIM, {**changed, "updated": now, "job_id": job.id})
     events.record(tx, job.id, f"job.{job.kind}", job.state, f"attempt {taken.attempt} at {job.step}")
     return taken
@@ -196,13 +198,13 @@ def any_called_off(tx: Transaction) -> bool:
 
 def retry(tx: Transaction, job: Job, seconds: float) -> None:
     """The job failed through a fault of ours: it is tried again after `seconds`, and the attempts count."""
-    _write(tx, job, state="queued", lease=names.now() + seconds)
+    _write(tx, job, state="queued", lease=names.now() + seconds, progress=None)
     events.record(tx, job.id, f"job.{job.kind}", "running", "queued")
 
 
 def put_back(tx: Transaction, job: Job, seconds: float) -> None:
     """The job waits for `seconds` before anybody may claim it again."""
-    _write(tx, job, state="queued", lease=names.now() + seconds, attempt=0)
+    _write(tx, job, state="queued", lease=names.now() + seconds, attempt=0, progress=None)
     events.record(tx, job.id, f"job.{job.kind}", "running", "queued")
 
 

@@ -163,6 +163,10 @@ class Unsealed(Misconfigured):
         self.properties = properties
 
 
+class Lost(Misconfigured):
+    """What looks after a sandbox was ended from outside before the sandbox ran; another start may succeed."""
+
+
 class Busy(Misconfigured):
     """What was asked for is there, and all in use: later it may be had."""
 

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 
-from passbox.backends.runtimes.base import Cause, Exit, Unsealed, Usage
+from passbox.backends.runtimes.base import Cause, Exit, Lost, Unsealed, Usage
 from passbox.backends.runtimes.cgroup import Group
 from passbox.backends.runtimes.gpus import Reservation
 from passbox.backends.runtimes.handover import receive_connection
@@ -20,6 +20,7 @@ from passbox.errors import Misconfigured
 
 _START_SECONDS = 30.0
 _MARGIN_SECONDS = 5.0
+_CLOSING_SECONDS = 1.0  # from the end of a process's sockets to its own
 
 
 class ShepherdedSandbox:
@@ -55,15 +56,24 @@ class ShepherdedSandbox:
             answer = b""
         self._events.settimeout(None)
         message = json.loads(answer) if answer else {"failed": "the shepherd is gone"}
+        lost = not answer and self._struck()
         if what not in message:
             self._process.kill()
             self._close()
             if message.get("unsealed"):
                 raise Unsealed(tuple(message["unsealed"]), detail=message["failed"])
+            if lost:
+                raise Lost("the sandbox was ended from outside while it started")
             raise Misconfigured(
                 "the sandbox did not start; `passbox doctor` says what is missing",
                 detail=message.get("failed"),
             )
+
+    def _struck(self) -> bool:
+        """Whether a signal has ended the shepherd, which by itself always says something first."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(_CLOSING_SECONDS) < 0
+        return False
 
     def connect(self, port: int, timeout: float = 10.0) -> socket.socket:
         """A connected stream socket to 127.0.0.1:port inside (base.Sandbox)."""
