@@ -47,13 +47,20 @@ def test_draws_are_those_of_opendp(variance: Fraction) -> None:
     assert chance > 1e-4
 
 
-def test_wide_noise_has_its_variance_and_tails() -> None:
-    variance = Fraction(10**13)
-    drawn = noise(variance).sample(50_000, seeded(3)).astype(float)
-    assert drawn.var() == pytest.approx(1e13, rel=0.03)
-    assert stats.kstest(drawn / 10**6.5, "norm").pvalue > 1e-4
-    assert len(np.unique(drawn % 1000)) > 990  # no lattice shows
-    assert noise(variance).above(10**7) > (drawn >= 10**7).mean()
+@pytest.mark.parametrize("power", [13, 17, 22])
+def test_wide_noise_has_its_variance_and_tails(power: int) -> None:
+    chosen, deviation = noise(Fraction(10**power)), 10 ** (power / 2)
+    drawn = chosen.sample(50_000, seeded(3))
+    assert drawn.astype(float).var() == pytest.approx(10**power, rel=0.03)
+    assert stats.kstest(drawn / deviation, "norm").pvalue > 1e-4
+    for lattice in (97, 724, 1000):  # none shows
+        assert stats.chisquare(np.bincount(drawn % lattice, minlength=lattice)).pvalue > 1e-4
+    assert chosen.above(int(3 * deviation)) > (drawn >= 3 * deviation).mean()
+    assert chosen.error < Fraction(1, 2**100)
+    while not hasattr(chosen, "exact"):  # every table is one that is worth its making
+        assert len(chosen.inner.exact) < 60_000
+        chosen = chosen.outer
+    assert len(chosen.exact) < 60_000
 
 
 def test_what_64_bits_leave_open_is_decided_by_64_more() -> None:

@@ -1,5 +1,6 @@
 """The scores tell data that gives its rows away from data that does not, and how sure they are of it."""
 
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -109,8 +110,20 @@ def test_a_failure_says_what_failed_and_what_to_change() -> None:
     messages = [failure.message for failure in scores(FIT).failures]
     assert all("allowed" in message and "Lower epsilon" in message for message in messages)
     assert "DISTANCE_TO_CLOSEST_RECORD_V1" in messages[0]
-    tight = scores(FIT, threshold=0.5).failures[0].message
-    assert "raise maxMembershipInferenceAttackScore or bring more rows" in tight
+    tight = scores(FIT, threshold=0.5)
+    assert "Lower epsilon" in tight.failures[0].message
+    assert f"below {tight.attack.harmless:.2f} the verdict is chance" in tight.failures[0].message
+
+
+def test_what_may_be_chance_is_said_to_be_with_the_threshold_that_would_do() -> None:
+    found = scores(FRESH, noisy(5), threshold=0.5)
+    assert 0.5 < found.attack.value < found.attack.harmless
+    [failure] = found.failures
+    assert "That may be chance" in failure.message
+    assert "Lower epsilon" not in failure.message
+    needed = float(re.search(r"Score to (0\.\d\d), bring more rows", failure.message)[1])  # type: ignore[index]
+    assert found.attack.harmless <= needed < found.attack.harmless + 0.01
+    assert scores(FRESH, noisy(5), threshold=needed).attack.false_alarm <= 0.005
 
 
 def test_noise_makes_wider_intervals_and_tells_its_error() -> None:

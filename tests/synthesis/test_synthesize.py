@@ -159,7 +159,7 @@ def test_one_rare_value_does_not_show_in_the_domain() -> None:
         assert set(made.table["kind"].unique().to_pylist()) == {"x", "y"}
 
 
-@pytest.mark.parametrize("epsilon", [Fraction(1, 1000), Fraction(10)])
+@pytest.mark.parametrize("epsilon", [Fraction(1, 10_000), Fraction(10)])
 def test_the_ends_of_epsilon_work(epsilon: Fraction) -> None:
     table = mixed(2000).select(["age", "late"])
     columns = (
@@ -170,6 +170,33 @@ def test_the_ends_of_epsilon_work(epsilon: Fraction) -> None:
     assert made.table.num_rows == 100
     assert made.epsilon == epsilon
     assert epsilon * 99 / 100 < spent(made) <= epsilon
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("categorical", "fewer than [0-9,]+ rows"), ("numerical", "budget is too small")]
+)
+def test_where_epsilon_is_too_small_to_find_a_domain_epsilon_is_named(kind: Any, words: str) -> None:
+    table = pa.table({"age": np.arange(4000) % 50, "late": [True, False] * 2000})
+    columns = (Column("age", kind), Column("late", "categorical", values=(True, False)))
+    with pytest.raises(JobFailed, match=f"{words}.* raise epsilon"):
+        synthesize(table, Request(columns, Fraction(1, 1000), rows=4000, fewest=0), seeded(2))
+
+
+@pytest.mark.parametrize("target", [None, "late"])
+@pytest.mark.parametrize("columns", [2, 3, 4, 5])
+def test_few_columns_spend_all_of_epsilon(columns: int, target: str | None) -> None:
+    table = mixed().select(["late", "city", "age", "born", "rate"][:columns])
+    assert Fraction(999, 1000) * 5 < spent(synthesize(table, asked(table, target=target), seeded(1))) <= 5
+
+
+def test_all_columns_may_follow_from_the_target() -> None:
+    table = mixed().select(["late"])
+    table = table.append_column("kind", pc.if_else(table["late"], "slow", "quick"))
+    request = asked(table, target="late", dependencies=(Dependency(("late",), "kind"),))
+    made = synthesize(table, request, seeded(1))
+    assert made.table["kind"].equals(pc.if_else(made.table["late"], "slow", "quick"))
+    assert abs(pc.mean(made.table["late"]).as_py() - pc.mean(table["late"]).as_py()) < 0.01
+    assert Fraction(999, 1000) * 5 < spent(made) <= 5
 
 
 @pytest.mark.slow

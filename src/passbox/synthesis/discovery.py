@@ -7,7 +7,7 @@ that only the data knows, is told above a threshold that a single unit passes wi
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -68,11 +68,12 @@ def labels(
     noisy, _ = meter.release(DOMAINS, counts.field("counts"), each)
     kept = noisy >= threshold
     if not kept.any() or noisy[kept].sum() < 0.02 * rows:
+        more = ", or raise epsilon, so that fewer rows are enough" if threshold > 0.02 * rows else ""
         raise JobFailed(
             "SYNTHESIS_COLUMN_REFUSED",
-            f"Almost every row of {spec.name} has a value of its own, or one of fewer than {threshold} rows: "
-            "such a column identifies and cannot be synthesized. Leave it out of the query, group its "
-            "values, or declare them in the template.",
+            f"Almost every row of {spec.name} has a value of its own, or one of fewer than {threshold:,} "
+            "rows: such a column identifies and cannot be synthesized. Leave it out of the query, group "
+            f"its values, or declare them in the template{more}.",
         )
     order = np.argsort(-noisy[kept], kind="stable")
     values = found.filter(pa.array(kept)).take(pa.array(order))
@@ -98,11 +99,7 @@ def bounds(spec: asked.Column, column: pa.ChunkedArray, rho: Fraction, meter: Me
     noisy, deviation = meter.release(DOMAINS, parts.sum(axis=1), rho / 2)
     sure = np.nonzero(noisy > deviation * (2 * np.log(len(noisy)) + 12) ** 0.5)[0]
     if not len(sure):
-        raise JobFailed(
-            "SYNTHESIS_COLUMN_REFUSED",
-            f"The budget is too small to find the bounds of {spec.name}. Declare its low and high in the "
-            "template, or raise epsilon.",
-        )
+        _too_small(spec, "its bounds", "low and high")
     outer = np.unique([sure[0], sure[-1]])
     noisy, deviation = meter.release(DOMAINS, parts[outer], rho / 2)
     limit = deviation * (2 * np.log(noisy.size) + 6) ** 0.5
@@ -119,11 +116,22 @@ def repeats(spec: asked.Column, column: pa.ChunkedArray, rows: float, rho: Fract
     distinct = pc.count_distinct(column, mode="only_valid").as_py()
     noisy, deviation = meter.release(DOMAINS, np.array([distinct]), rho)
     if noisy[0] > max(0.99 * rows, rows - 3 * deviation) - deviation:
+        if 8 * deviation > rows:
+            _too_small(spec, "whether every row has a value of its own", "low and high")
         raise JobFailed(
             "SYNTHESIS_COLUMN_REFUSED",
             f"Almost every row of {spec.name} has a value of its own: such a column identifies and cannot be "
             "synthesized. Leave it out of the query, round it, or declare its low and high in the template.",
         )
+
+
+def _too_small(spec: asked.Column, what: str, declared: str) -> NoReturn:
+    """Refuses to discover; what the sentence depends on is public: ε and the noisy row count."""
+    raise JobFailed(
+        "SYNTHESIS_COLUMN_REFUSED",
+        f"The budget is too small to find of {spec.name} {what}. Declare its {declared} in the template, "
+        "raise epsilon, or select more rows.",
+    )
 
 
 def _known(column: pa.ChunkedArray) -> Any:

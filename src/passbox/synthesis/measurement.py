@@ -19,7 +19,7 @@ from passbox.synthesis import noise
 from passbox.synthesis.accounting import Budget
 from passbox.synthesis.encoding import Array
 
-WIDEST = 1 << 17  # the standard deviation of noise; its table would not be worth its making
+WIDEST = 1 << 40  # the standard deviation of noise; far above it counts would not fit 64 bits
 CHUNK = 1 << 20  # rows counted at a time: what is in memory beside the codes does not grow with the table
 
 

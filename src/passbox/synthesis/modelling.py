@@ -51,6 +51,9 @@ def learn(
     given, size = classes.of, classes.size
     meter.progress("Measuring the target with each column.")
     whole = meter.budget.left
+    if not features:  # every other column follows from the target
+        noisy, _ = meter.release(STAR, histogram([given], [size]), whole)
+        return Learned(project(noisy, rows), [], [], None)
     hanging = max(0, len(features) - TREED)  # columns that have no other table
     share = STAR_SHARE + (HANGING_SHARE - STAR_SHARE) * hanging / len(features)
     if len(features) == 1:

@@ -20,7 +20,8 @@ import numpy.typing as npt
 Integers = npt.NDArray[np.int64]
 _BITS = 256
 _ONE = 1 << 128
-_WIDEST = 1 << 11  # standard deviations above are put together from two tables
+_WIDEST = 1 << 11  # the standard deviation of a table, at most; wider noise is put together from several
+_SCALE = _WIDEST**2 // 8  # squared: what the outer of two parts is multiplied by, at most
 _TAIL = 150  # a weight below 2⁻¹⁵⁰ of the greatest is left out
 
 
@@ -80,14 +81,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Wide:
-    """Noise too wide for one table: scale·outer + inner, of which the variances add up.
+    """Noise too wide for one table: scale·outer + inner, of which the variances add up. The outer part may
+    itself be put together.
 
     The sum is a discrete Gaussian to within a factor 1 ± 4·exp(−2π²τ²), τ² = 1/(1/σ²outer + scale²/σ²inner)
     > 7, by Poisson's summation formula (Peikert 2010, Theorem 3.1), beside the tables' own errors.
 
     """
 
-    outer: Table
+    outer: "Table | Wide"
     inner: Table
     scale: int
     variance: Fraction
@@ -119,8 +121,8 @@ def noise(variance: Fraction) -> Table | Wide:
     """
     if variance <= _WIDEST**2:
         return table(variance)
-    scale = math.isqrt(math.isqrt(int(variance)) // 3)
-    return Wide(table(variance / scale**2 - 8), table(Fraction(8 * scale**2)), scale, variance)
+    scale = math.isqrt(min(math.isqrt(int(variance)) // 3, _SCALE))
+    return Wide(noise(variance / scale**2 - 8), table(Fraction(8 * scale**2)), scale, variance)
 
 
 @lru_cache(maxsize=64)

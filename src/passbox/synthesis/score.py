@@ -67,7 +67,10 @@ class Noise:
 
 @dataclass(frozen=True)
 class Score:
-    """One score: its figure, what is allowed, and how often data that leaks nothing fails it, at most."""
+    """One score: its figure, what is allowed, and how often data that leaks nothing fails it, at most.
+
+    harmless: what such data exceeds once in 200 times; a smaller limit makes the verdict a lottery.
+    """
 
     name: str
     value: float
@@ -75,6 +78,7 @@ class Score:
     high: float
     limit: float
     false_alarm: float
+    harmless: float
     passed: bool
 
 
@@ -222,7 +226,7 @@ def _scores(members: attack.Group, held_out: attack.Group, allowed: Thresholds) 
     value, low, high = (max(0.5, each) for each in (area.value, area.low, area.high))
     spread = attack.chance_error(members, held_out)
     alarm = 0.0 if allowed.score >= 1 else 1 - NormalDist(0.5, spread).cdf(allowed.score)
-    main = Score("attack", value, low, high, allowed.score, alarm, passed=value <= allowed.score)
+    main = Score("attack", value, low, high, allowed.score, alarm, area.alarm, passed=value <= allowed.score)
     others = []
     for name, limit, measure in (
         ("copies", allowed.copies, attack.copies),
@@ -238,6 +242,7 @@ def _scores(members: attack.Group, held_out: attack.Group, allowed: Thresholds) 
                 figure.high,
                 bound,
                 attack.FALSE_ALARM,
+                figure.alarm,
                 passed=figure.value <= bound,
             )
         )
@@ -253,16 +258,23 @@ def _percent(value: float) -> str:
 
 
 def _attack_sentence(score: Score) -> str:
-    tight = (
-        f" Data that gives nothing away would fail this threshold in {_percent(score.false_alarm)} of runs: "
-        "raise maxMembershipInferenceAttackScore or bring more rows."
-        if score.false_alarm > 0.01
-        else ""
-    )
-    return (
+    """What to change depends on whether the figure could be chance: then it is not the data."""
+    said = (
         f"The membership inference attack score ({ATTACK_VERSION}) is {score.value:.3f} "
-        f"({score.low:.3f} to {score.high:.3f}), above the allowed {score.limit:.3f}. "
-        f"Lower epsilon, round or group rare values in the query, or select fewer columns.{tight}"
+        f"({score.low:.3f} to {score.high:.3f}), above the allowed {score.limit:.3f}."
+    )
+    advice = "Lower epsilon, round or group rare values in the query, or select fewer columns."
+    if score.false_alarm <= 0.01:
+        return f"{said} {advice}"
+    needed = min(1.0, math.ceil(score.harmless * 100) / 100)
+    lottery = (
+        f"Data that gives nothing away would fail this threshold in {_percent(score.false_alarm)} of runs"
+    )
+    if score.value > score.harmless:
+        return f"{said} {advice} {lottery}; below {needed:.2f} the verdict is chance."
+    return (
+        f"{said} That may be chance. {lottery}: raise maxMembershipInferenceAttackScore to {needed:.2f}, "
+        "bring more rows, or, as the score carries noise, raise epsilon."
     )
 
 

@@ -81,7 +81,8 @@ def synthesize(
         raise JobFailed(
             "INVALID_SYNTHETIC_DATA_INPUT",
             f"Synthetic data is made from {request.fewest:,} rows or more; there are about "
-            f"{rows * ONE_IN // (ONE_IN - 1):,}, as far as epsilon lets it be told. Select more.",
+            f"{rows * ONE_IN // (ONE_IN - 1):,}, as far as epsilon lets it be told. "
+            "Select more, or raise epsilon.",
         )
     progress("Finding the domains of the columns.")
     every = features(counted, request, rows, meter)
