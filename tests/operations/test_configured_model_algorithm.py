@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from lib.room import Room, everything, refused, running
 from lib.workshop import IMAGE, Workshop, limited
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "imageUri": IMAGE,
     "entrypoint": ["python3", "/opt/train.py"],
     "arguments": ["--fast"],
@@ -34,6 +34,12 @@ def create(room: Room, account: str, **changes: Any) -> str:
     params = {key: value for key, value in params.items() if value is not None}
     answer = room.cleanroomsml(account).create_configured_model_algorithm(**params)
     return str(answer["configuredModelAlgorithmArn"])
+
+
+def metric(regex: str) -> dict[str, Any]:
+    """A training container whose second metric is found by this expression."""
+    definitions = [*CONFIG["metricDefinitions"], {"name": "loss", "regex": regex}]
+    return {"trainingContainerConfig": {**CONFIG, "metricDefinitions": definitions}}
 
 
 def test_life(room: Room) -> None:
@@ -103,6 +109,8 @@ def test_anothers_is_as_missing(room: Room) -> None:
         ({"tags": {"aws:x": "1"}}, "aws:"),
         ({"tags": {f"k{number}": "" for number in range(51)}}, "50 tags"),
         ({"name": "   "}, "name"),
+        (metric("loss=([0-9.]+"), r"metricDefinitions\[1\]\.regex: .* RE2 syntax \(missing \)"),
+        (metric("loss=[0-9.]+"), r"metricDefinitions\[1\]\.regex: put the number in a group"),
         ({"name": "n" * 64}, "name"),
     ],
 )

@@ -156,6 +156,29 @@ STRANGER = "999999999999"
             "give both or neither",
         ),
         ({"allowedAccountIds": []}, "allowedAccountIds"),
+        (
+            {"allowedAccountIds": ["MEMBER"], "filterPattern": "rows=("},
+            r"containerLogs\[0\]\.filterPattern: 'rows=\(' is not .* RE2 syntax \(missing \)",
+        ),
+        (
+            {"allowedAccountIds": ["MEMBER"], "filterPattern": "(?=rows)"},
+            "invalid perl operator.*neither look-around nor back references",
+        ),
+        (
+            # 17 s of work for RE2
+            {"allowedAccountIds": ["MEMBER"], "filterPattern": "|".join(["a{1,900}"] * 100)},
+            "counts in braces add up to more than 1,000",
+        ),
+        (
+            {
+                "allowedAccountIds": ["MEMBER"],
+                "logRedactionConfiguration": {
+                    "entitiesToRedact": ["CUSTOM"],
+                    "customEntityConfig": {"customDataIdentifiers": ["[a-z]+", "[a-z"]},
+                },
+            },
+            r"customEntityConfig\.customDataIdentifiers\[1\]: '\[a-z' is not .* \(missing \]",
+        ),
     ],
 )
 def test_policies_that_cannot_be(shop: Workshop, kind: str, policy: dict[str, Any], words: str) -> None:

@@ -494,6 +494,34 @@ def test_the_quotas(tmp_path: Path) -> None:
         shop.next_version(channel, arn, "a3")
 
 
+def test_the_quota_of_instances_is_of_all_trainings_of_an_account(tmp_path: Path) -> None:
+    def several(count: int) -> dict[str, Any]:
+        size = {"instanceType": "ml.m5.xlarge", "volumeSizeInGB": 1, "instanceCount": count}
+        return {"resourceConfig": size}
+
+    with limited(tmp_path, training_instances_per_account=7) as room:
+        shop = Workshop(room)
+        second = Workshop(room, accounts=shop.accounts)
+        stranger = Workshop(room)
+        full = shop.ml().exceptions.ServiceQuotaExceededException
+        channel, other, theirs = shop.active_channel(), second.active_channel(), stranger.active_channel()
+        shop.model(channel, "a", **several(4))
+        with pytest.raises(full) as refusal:
+            second.model(other, "b", **several(4))
+        answer = refusal.value.response
+        assert (answer["quotaName"], answer["quotaValue"]) == ("training instances per account", 7)
+        assert "not enough for 4 more: 4 are under way" in answer["Error"]["Message"]
+        assert answer[META]["HTTPStatusCode"] == 402
+        second.model(other, "b", **several(2))
+        shop.model(channel, "c")
+        with pytest.raises(full) as refusal:
+            shop.model(channel, "d")
+        assert "training instances per account is reached" in refusal.value.response["Error"]["Message"]
+        stranger.model(theirs, "a", **several(5))
+        work(room)
+        shop.model(channel, "d", **several(5))
+
+
 def test_a_model_that_nobody_has(shared: Workshop) -> None:
     arn = f"arn:aws:cleanrooms-ml:us-east-1:{'1' * 12}:membership/{uuid4()}/trained-model/{uuid4()}"
     for call in (

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from lib.disclosure import rows
 from passbox.disclosure import logs, personal, summary
-from passbox.disclosure.patterns import lines, readable
 from passbox.disclosure.redaction import CUT, LONGEST, PERSONAL, CannotRedact, Redaction
+from passbox.disclosure.text import lines, readable
 
 NUMBERS = {"entitiesToRedact": ["NUMBERS"]}
 PII = {"entitiesToRedact": [PERSONAL]}

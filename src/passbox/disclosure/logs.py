@@ -21,8 +21,9 @@ from typing import Any
 
 from passbox.disclosure import summary
 from passbox.disclosure.outcome import NO_CONFIGURATION, SUCCEEDED, Outcome, refused
-from passbox.disclosure.patterns import BadPattern, compile_pattern, lines
 from passbox.disclosure.redaction import CannotRedact, Redaction
+from passbox.disclosure.text import lines
+from passbox.patterns import BadPattern, compile_pattern
 
 Policy = Mapping[str, Any]
 

@@ -11,8 +11,8 @@ Pure.
 from collections.abc import Sequence
 
 from passbox.disclosure.logs import Policy, Rules, common
-from passbox.disclosure.patterns import lines, readable
 from passbox.disclosure.redaction import CannotRedact
+from passbox.disclosure.text import lines, readable
 
 LONGEST = 1024
 WITHHELD = (

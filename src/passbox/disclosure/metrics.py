@@ -26,7 +26,8 @@ from fractions import Fraction
 from typing import Any
 
 from passbox.disclosure.outcome import NO_CONFIGURATION, SUCCEEDED, Outcome, refused
-from passbox.disclosure.patterns import BadPattern, compile_pattern, lines
+from passbox.disclosure.text import lines
+from passbox.patterns import BadPattern, compile_pattern
 
 MOST_VALUES = 10_000
 MOST_NOISY = 25

@@ -9,7 +9,7 @@ encoded; tests/spec/disclosure/personal.md shows what is found and what is misse
 from collections.abc import Iterator
 from typing import Any
 
-from passbox.disclosure.patterns import compile_pattern
+from passbox.patterns import compile_pattern
 
 Span = tuple[int, int]
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from passbox.disclosure import personal
-from passbox.disclosure.patterns import BadPattern, compile_pattern
+from passbox.patterns import BadPattern, compile_pattern
 
 LONGEST = 32_768  # characters of a line that are looked through; the rest of it is hidden as a whole
 CUT = "[REDACTED: the rest of a long line]"

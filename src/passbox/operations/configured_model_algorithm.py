@@ -1,6 +1,7 @@
 """Configured model algorithms: an account's container images for training and inference, immutable."""
 
 import re
+from typing import Any
 
 from passbox import names
 from passbox.access.call import Call, invalid
@@ -8,10 +9,12 @@ from passbox.errors import AccessDeniedException, ConflictException
 from passbox.operations import quotas
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.tags import check_tags
+from passbox.patterns import BadPattern, compile_pattern
 from passbox.state import resources
 from passbox.state.resources import Resource
 
 KIND = "configured_model_algorithm"
+_SHOWN = 100  # characters of an expression in a refusal
 _IMAGE = re.compile(r"[^\s@:/]+(:[0-9]+)?(/[^\s@:/]+)+(:[^\s@:/]+)?", re.ASCII)
 
 
@@ -19,6 +22,27 @@ def own_role(call: Call, field: str, arn: str) -> None:
     """A role of another account is refused."""
     if names.arn_account(arn) != call.account:
         raise AccessDeniedException(f"{field} must be a role of your own account, {call.account}.")
+
+
+def compiled(field: str, text: str) -> Any:
+    """A member's regular expression; what is none of RE2 is refused here, where its author can mend it."""
+    try:
+        return compile_pattern(text)
+    except BadPattern as error:
+        raise invalid(
+            field,
+            f"{field}: {text[:_SHOWN]!r} is not a regular expression in RE2 syntax ({error}), which has "
+            "neither look-around nor back references.",
+        ) from error
+
+
+def _check_metrics(params: Params) -> None:
+    """A metric is what the first group of its expression finds."""
+    definitions = params.get("trainingContainerConfig", {}).get("metricDefinitions", [])
+    for index, definition in enumerate(definitions):
+        place = f"trainingContainerConfig.metricDefinitions[{index}].regex"
+        if compiled(place, definition["regex"]).groups < 1:
+            raise invalid(place, f"{place}: put the number in a group, for example loss=([0-9.]+).")
 
 
 def record(row: Resource) -> Output:
@@ -51,6 +75,7 @@ def create_configured_model_algorithm(call: Call, params: Params) -> Output:
                 f"{key}.imageUri",
                 f"{key}.imageUri must have the form registry/repository[:tag]; digests are not supported.",
             )
+    _check_metrics(params)
     quotas.hold(call, "configured_model_algorithms", KIND, account=call.account)
     if resources.first(call.tx, KIND, account=call.account, name=params["name"]):
         raise ConflictException(

@@ -5,6 +5,7 @@ from passbox.access.call import Call, invalid
 from passbox.errors import ConflictException
 from passbox.operations import quotas
 from passbox.operations.brought import asked, described, new
+from passbox.operations.configured_model_algorithm import compiled
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.submission import UNDER_WAY, WORKING
 from passbox.operations.tags import check_tags
@@ -20,7 +21,8 @@ def record(row: Resource) -> Output:
 
 
 def _check_policies(call: Call, params: Params) -> None:
-    """What the model's shapes cannot say: accounts are members, and custom redaction comes in both parts."""
+    """What the model's shapes cannot say: accounts are members, custom redaction comes in both parts, and
+    expressions are of RE2, so that nothing is found unusable only when logs are to be published."""
     policies = params.get("privacyConfiguration", {}).get("policies", {})
     members = {row.account for row in resources.find(call.tx, "member", collaboration=call.collaboration.id)}
     for kind in ("trainedModels", "trainedModelInferenceJobs"):
@@ -32,6 +34,8 @@ def _check_policies(call: Call, params: Params) -> None:
                     f"{place}.allowedAccountIds",
                     f"{', '.join(strangers)} is not a member of the collaboration; name members only.",
                 )
+            if "filterPattern" in policy:
+                compiled(f"{place}.filterPattern", policy["filterPattern"])
             redaction = policy.get("logRedactionConfiguration")
             if redaction is None:
                 continue
@@ -40,6 +44,10 @@ def _check_policies(call: Call, params: Params) -> None:
                     f"{place}.logRedactionConfiguration",
                     "customEntityConfig and the entity CUSTOM go together: give both or neither.",
                 )
+            identifiers = redaction.get("customEntityConfig", {}).get("customDataIdentifiers", ())
+            for number, identifier in enumerate(identifiers):
+                part = f"logRedactionConfiguration.customEntityConfig.customDataIdentifiers[{number}]"
+                compiled(f"{place}.{part}", identifier)
 
 
 @operation("cleanroomsml.CreateConfiguredModelAlgorithmAssociation")

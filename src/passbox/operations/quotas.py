@@ -24,6 +24,7 @@ DEFAULTS = {
     "synthetic_data_jobs_per_account": 2,
     "training_jobs_per_membership": 5,
     "training_jobs_per_account": 10,
+    "training_instances_per_account": 10,
     "inference_jobs_per_membership": 5,
     "inference_jobs_per_account": 10,
     "trained_model_versions": 100,
@@ -40,13 +41,14 @@ def hold(
     refuse(call, quota, resources.count(call.tx, kind, most=math.ceil(limit), statuses=statuses, **where))
 
 
-def refuse(call: Call, quota: str, there: int) -> None:
-    """Refuses one more where as many as the quota allows are there."""
+def refuse(call: Call, quota: str, there: int, more: int = 1) -> None:
+    """Refuses `more` of them where, with those that are there, they would be more than the quota allows."""
     limit = call.room.quotas.get(quota, DEFAULTS[quota])
-    if there >= limit:
+    if limit != math.inf and there + more > math.ceil(limit):
         label = quota.replace("_", " ")
+        reached = "reached" if there >= limit else f"not enough for {more} more: {there} are under way"
         raise ServiceQuotaExceededException(
-            f"The quota of {limit} {label} is reached. Wait for or delete some, or have the operator raise "
+            f"The quota of {limit} {label} is {reached}. Wait for or delete some, or have the operator raise "
             f"`{quota}` in quotas.toml.",
             quota_name=label,
             quota_value=limit,

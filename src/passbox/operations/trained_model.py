@@ -6,7 +6,7 @@ reading, the latest that is ACTIVE for using, and the base version for cancellin
 (docs/decisions/0007). Tags belong to the ARN: the base version's row holds them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from passbox import names
@@ -103,9 +103,18 @@ def _check_channel_names(channels: list[dict[str, Any]]) -> None:
         raise invalid("dataChannels", f"channelName {twice} is used twice; each must be unique in the job.")
 
 
-def _hold_quotas(call: Call) -> None:
+def _instances(body: Mapping[str, Any]) -> int:
+    """How many instances a training asks for."""
+    count: int = body["resourceConfig"].get("instanceCount", 1)
+    return count
+
+
+def _hold_quotas(call: Call, instances: int) -> None:
     quotas.hold(call, "training_jobs_per_membership", KIND, UNDER_WAY, membership=call.membership.id)
     quotas.hold(call, "training_jobs_per_account", KIND, UNDER_WAY, account=call.account)
+    under_way = resources.find(call.tx, KIND, statuses=UNDER_WAY, account=call.account)
+    there = sum(_instances(row.body) for row in under_way)
+    quotas.refuse(call, "training_instances_per_account", there, instances)
 
 
 def _bases(call: Call, params: Params, association: str) -> list[tuple[str, Resource]]:
@@ -147,7 +156,7 @@ def create_trained_model(call: Call, params: Params) -> Output:
         "mlModelTrainingPayerAccountId",
         params.get("mlModelTrainingPayerAccountId"),
     )
-    _hold_quotas(call)
+    _hold_quotas(call, _instances(params))
     name = params["name"]
     if resources.first(call.tx, KIND, statuses=_LIVE, membership=call.membership.id, name=name):
         raise ConflictException(

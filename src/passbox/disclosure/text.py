@@ -1,14 +1,10 @@
-"""Regular expressions that members write, matched in linear time, and the lines they are matched against.
+"""What programs write, as lines of text that show what they hold.
 
-Knows RE2 and text, not what they guard.
+Knows text, not what becomes of it.
 """
 
 import re
-from typing import Any
 
-import re2
-
-_MEMORY = 8 << 20
 # What a terminal obeys instead of showing it: colours, titles, movements.
 _ESCAPES = re.compile(
     "\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b\n]*(?:\x07|\x1b\\\\)?"
@@ -18,21 +14,6 @@ _ESCAPES = re.compile(
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 # Signs that are not seen, and so hide words from whoever looks for them, or turn their order round.
 _UNSEEN = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]")
-
-
-class BadPattern(ValueError):
-    """The text is no regular expression of RE2, or one that would need too much memory."""
-
-
-def compile_pattern(text: str) -> Any:
-    """A compiled RE2 expression; BadPattern where it is none. Back references and look-around are none."""
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = _MEMORY
-    try:
-        return re2.compile(text, options)
-    except (re2.error, UnicodeError) as error:
-        raise BadPattern(str(error)) from error
 
 
 def readable(text: str) -> str:
