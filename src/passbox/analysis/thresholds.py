@@ -57,7 +57,7 @@ def enforce(tree: exp.Query, facts: Lineage, tables: Mapping[str, Table]) -> boo
         condition
         for alias, name in facts.aliases.items()
         if name in held
-        for condition in _conditions(alias, tables[name], held[name], facts)
+        for condition in _conditions(alias, tables[name], held[name], facts, aggregates)
     ]
     _having(select, conditions)
     return bool(conditions)
@@ -171,8 +171,14 @@ def _counted(node: exp.Expr) -> bool:
     return isinstance(parent, exp.Anonymous) and parent.this in _COUNTS and len(parent.expressions) == 1
 
 
-def _conditions(alias: str, table: Table, threshold: Mapping[str, Any], facts: Lineage) -> Iterable[exp.Expr]:
-    minimum = _minimum(table, threshold, facts)
+def _conditions(
+    alias: str,
+    table: Table,
+    threshold: Mapping[str, Any],
+    facts: Lineage,
+    aggregates: Iterable[exp.Anonymous],
+) -> Iterable[exp.Expr]:
+    minimum = _minimum(table, threshold, facts, aggregates)
     if minimum:
         names = {column.name.lower(): column.name for column in table.columns}
         column = exp.Column(
@@ -183,7 +189,9 @@ def _conditions(alias: str, table: Table, threshold: Mapping[str, Any], facts: L
         yield exp.GTE(this=counted, expression=exp.Literal.number(minimum))
 
 
-def _minimum(table: Table, threshold: Mapping[str, Any], facts: Lineage) -> int:
+def _minimum(
+    table: Table, threshold: Mapping[str, Any], facts: Lineage, aggregates: Iterable[exp.Anonymous]
+) -> int:
     """The least number of identities of one table that each row of this result must stand for."""
     default = int(threshold["minimumIdentityCount"])
     own = {
@@ -196,11 +204,14 @@ def _minimum(table: Table, threshold: Mapping[str, Any], facts: Lineage) -> int:
         for source in output.sources
         if source.table == table.name
     }
-    if any(not output.sources for output in facts.outputs):
-        minima.add(default)  # COUNT(*) is about every row of the table
+    for node in aggregates:
+        # COUNT(*), and a sum over a table that this one is joined with: each row of this table weighs in
+        if table.name not in {facts.aliases.get(column.table) for column in node.find_all(exp.Column)}:
+            minima.add(default)
     if max(minima, default=0):
         return max(minima)
-    return 0 if all(own.get(column.lower()) == 0 for column in facts.reads[table.name]) else default
+    columns = facts.reads[table.name]
+    return 0 if columns and all(own.get(column.lower()) == 0 for column in columns) else default
 
 
 def _having(select: exp.Select, conditions: list[exp.Expr]) -> None:
