@@ -29,7 +29,7 @@ def folder(tmp_path):
 
 def describe(catalog, table="t", database="db", account=US):
     reference = {"glue": {"databaseName": database, "tableName": table}}
-    found = catalog.fetch(account, reference, Role(f"arn:aws:iam::{account}:role/r", None), None, 0, ())
+    found = catalog.fetch(account, reference, Role(f"arn:aws:iam::{account}:role/r", None), None, 0)
     assert catalog.describe(account, reference) == found.columns
     return found
 

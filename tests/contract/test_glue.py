@@ -86,9 +86,9 @@ class Tables:
     def describe(self, account=US):
         return {column.name: column.type for column in self.catalog.describe(account, self.reference)}
 
-    def fetch(self, into, role=READER, most=MOST, results=(), account=US):
+    def fetch(self, into, role=READER, most=MOST, account=US):
         into.mkdir(exist_ok=True)
-        return self.catalog.fetch(account, self.reference, Role(role, MEMBERSHIP), into, most, results)
+        return self.catalog.fetch(account, self.reference, Role(role, MEMBERSHIP), into, most)
 
 
 @pytest.fixture
@@ -322,12 +322,10 @@ def test_roles_that_may_not(tables, tmp_path):
         tables.fetch(tmp_path / "u", role=unknown)
 
 
-def test_results_may_not_go_where_the_table_lies(tables, tmp_path):
+def test_the_bucket_that_the_table_lies_in_is_named(tables, tmp_path):
     tables.make(LAZY, {"a": "int"})
     tables.put("part", "1\n")
-    with pytest.raises(ValidationException, match="bucket that holds"):
-        tables.fetch(tmp_path / "t", results=["s3://others/x", "s3://mine/results/q"])
-    tables.fetch(tmp_path / "u", results=["s3://mine2/results/q"])
+    assert tables.fetch(tmp_path / "t").buckets == {"mine"}
 
 
 def test_everything_is_bounded(tables, tmp_path, monkeypatch):

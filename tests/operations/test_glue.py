@@ -284,17 +284,55 @@ def test_a_result_that_s3_does_not_take_is_refunded(desk: Desk, servers: Stand, 
     assert [line["kind"] for line in _entries(service, job)] == ["reserve", "post", "refund"]
 
 
-def test_results_may_not_go_where_the_data_lies(desk: Desk, servers: Stand) -> None:
-    bucket = f"data-{desk.accounts['owner']}"
-    before = objects(servers, bucket)
-    query = desk.start("SELECT id FROM visits", s3(bucket))["id"]
-    ended = wait(lambda: desk.get(query), ENDS, 60)
-    assert (ended["status"], ended["error"]["code"]) == ("FAILED", "INVALID_RESOURCE")
-    assert ended["error"]["message"] == "The table visits cannot be read; its owner must look."
-    assert objects(servers, bucket) == before
+def test_a_runner_who_guesses_where_the_data_lies_is_not_told(
+    desk: Desk, servers: Stand, service: Service
+) -> None:
+    """Its bucket, one that takes nothing and one that is not there: all that the runner sees is alike."""
+    right = f"data-{desk.accounts['owner']}"
+    before = objects(servers, right)
+    seen = {bucket: _guess(desk, service, bucket) for bucket in (right, "closed", "nowhere")}
+    assert seen["closed"]["status"] == "FAILED"
+    assert seen["closed"]["error"]["message"] == "The results could not be delivered."
+    assert seen[right] == seen["closed"] == seen["nowhere"]
+    assert objects(servers, right) == before
 
 
-def test_without_a_role_nothing_can_be_delivered(desk: Desk) -> None:
+def test_the_right_guess_is_not_told_beside_another_receiver_either(
+    desk: Jobs, servers: Stand, service: Service
+) -> None:
+    """One who has received in the meantime, and one who has not because its turn would have been later."""
+    own = {"outputConfiguration": s3("partner-own", "taken"), "roleArn": role(desk.accounts["partner"])}
+    desk.client("partner").update_membership(**desk.own("partner"), defaultResultConfiguration=own)
+    right = f"data-{desk.accounts['owner']}"
+    before = objects(servers, right)
+    for first in (True, False):
+        seen = {}
+        for bucket in (right, "closed"):
+            locations = [s3(bucket), desk.member("partner")]
+            output = {"distribute": {"locations": locations if first else locations[::-1]}}
+            seen[bucket] = _guess(desk, service, bucket, output)
+        assert seen[right] == seen["closed"]
+        charged = seen[right]["statistics"]["billedResourceUtilization"]["units"]
+        assert bool(charged) is not first, seen
+    assert objects(servers, right) == before
+
+
+def _guess(desk: Desk, service: Service, bucket: str, output: Any = None) -> dict[str, Any]:
+    """What the runner is told of a query for this bucket, its name and what differs for every query aside."""
+    started = desk.start("SELECT id FROM visits", output or s3(bucket))
+    ended = wait(lambda: desk.get(started["id"]), ENDS, 60)
+    explained = desk.room.passbox(desk.accounts["runner"]).explain_job(
+        **desk.own(), jobIdentifier=started["id"]
+    )
+    book = _entries(service, service.job(started["id"]).id)
+    for told in (ended, explained):
+        for volatile in ("id", "createTime", "resultConfiguration", "ResponseMetadata", "jobIdentifier"):
+            told.pop(volatile, None)
+    del ended["statistics"]["totalDurationInMillis"]
+    return {**ended, "explained": explained, "book": [(entry["kind"], entry["cost_type"]) for entry in book]}
+
+
+def test_without_a_role_nothing_can_be_delivered(desk: Jobs) -> None:
     """The partner has named no role, and the room writes in no other."""
     desk.default("partner")
     with pytest.raises(desk.client().exceptions.ValidationException) as told:

@@ -44,6 +44,7 @@ def disclose(tx: Transaction, resource: Resource, result: Result, workspace: Wor
                 "uri": delivery.uri,
                 "role": delivery.role and asdict(delivery.role),
                 "files": {key: str(path.relative_to(workspace.path)) for key, path in delivery.files.items()},
+                "closed": delivery.closed,
             }
             for delivery in result.deliveries
         ],

@@ -79,13 +79,16 @@ class Workspace:
 class Delivery:
     """Files for one account under its `s3://bucket/prefix`, put there in its role.
 
-    files: key → path in the workspace
+    files:  key → path in the workspace
+    closed: whether a table of the run lies in the bucket: nothing may go there, and whoever named it must not
+            be able to tell that from a bucket that does not take the files
     """
 
     account: str
     uri: str
     role: Role | None
     files: Mapping[str, Path]
+    closed: bool = False
 
 
 @dataclass(frozen=True)

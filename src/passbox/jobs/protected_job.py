@@ -19,7 +19,7 @@ from passbox.errors import JobFailed, PassboxError, QueryRefused
 from passbox.jobs import script, standing
 from passbox.jobs.kind import Delivery, Result, Tools, Workspace
 from passbox.jobs.query import LONGEST_SECONDS
-from passbox.jobs.sources import Source, fetched, sources
+from passbox.jobs.sources import Source, fetched, lie_in, sources
 from passbox.ledger import prices
 from passbox.names import Role
 from passbox.state import questions, receivers, schemas
@@ -117,7 +117,7 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
         left -= _read(artifact, job / name, left, plan, tools)
     name = plan.artifacts[0].uri.rpartition("/")[2]
     script.order(job, name, list(plan.approved.tables), plan.parameters)
-    _copy_tables(plan, job / program.TABLES, workspace, tools)
+    closed = _copy_tables(plan, job / program.TABLES, workspace, tools)
     workspace.progress("running the script")
     ran = script.run(job, LONGEST_SECONDS, plan.approved.detailed, workspace, tools)
     billed = prices.crpu_milliseconds(plan.workers, plan.number, ran.exit.seconds, prices.MINIMUM_JOB_SECONDS)
@@ -128,7 +128,7 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
             "usage": _usage(ran),
         },
         measured={prices.JOB_COMPUTE: billed},
-        deliveries=_deliveries(plan, ran.results, workspace),
+        deliveries=_deliveries(plan, ran.results, workspace, closed),
     )
 
 
@@ -155,11 +155,12 @@ def _read(artifact: Artifact, target: Path, most: int, plan: Plan, tools: Tools)
     return size
 
 
-def _copy_tables(plan: Plan, target: Path, workspace: Workspace, tools: Tools) -> None:
-    """Has the query engine write what may be read of each table to 0, 1, … below `target`."""
+def _copy_tables(plan: Plan, target: Path, workspace: Workspace, tools: Tools) -> bool:
+    """Has the query engine write what may be read of each table to 0, 1, … below `target`; whether one of
+    them lies in the bucket that the results are to go to."""
     resources = Resources(tools.machine.memory_bytes, tools.machine.cpus, LONGEST_SECONDS)
     columns = {name: one.columns[name] for one in plan.approved.tables.values() for name in one.tables}
-    with fetched(plan.tables, columns, [plan.receiver[1]], workspace, tools) as files:
+    with fetched(plan.tables, columns, workspace, tools) as files:
         for number, one in enumerate(plan.approved.tables.values()):
             [name] = one.tables
             place = target / str(number)
@@ -172,14 +173,17 @@ def _copy_tables(plan: Plan, target: Path, workspace: Workspace, tools: Tools) -
                 workspace.directory(f"engine/{number}"),
                 workspace.progress,
             )
+        return plan.receiver[1].split("/")[2] in lie_in(files)
 
 
-def _deliveries(plan: Plan, results: Mapping[str, Path], workspace: Workspace) -> tuple[Delivery, ...]:
+def _deliveries(
+    plan: Plan, results: Mapping[str, Path], workspace: Workspace, closed: bool
+) -> tuple[Delivery, ...]:
     """The results, then a marker beside each that says that it is whole."""
     marker = workspace.path / "marker"
     marker.touch()
     markers = {f"{name.partition('/')[0]}/{_MARKER}": marker for name in results}
-    return Delivery(*plan.receiver, results), Delivery(*plan.receiver, markers)
+    return Delivery(*plan.receiver, results, closed), Delivery(*plan.receiver, markers, closed)
 
 
 def _usage(ran: script.Ran) -> dict[str, Any]:

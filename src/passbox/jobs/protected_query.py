@@ -66,7 +66,7 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
         if form not in folders:
             folders[form] = workspace.directory(f"result-{len(folders)}")
     targets = [Target(folder, form.format, form.single_file) for form, folder in folders.items()]
-    ran = query.run(plan.query, targets, workspace, tools, [uri for _, uri, *_ in plan.places])
+    ran = query.run(plan.query, targets, workspace, tools)
     return Result(
         fields={
             "billed": ran.billed / _CRPU_HOUR,
@@ -75,7 +75,13 @@ def run(plan: Plan, workspace: Workspace, tools: Tools) -> Result:
         },
         measured={prices.QUERY_COMPUTE: ran.billed},
         deliveries=tuple(
-            Delivery(account, uri, role, {path.name: path for path in folders[form].iterdir()})
+            Delivery(
+                account,
+                uri,
+                role,
+                {path.name: path for path in folders[form].iterdir()},
+                closed=uri.split("/")[2] in ran.sources,
+            )
             for account, uri, role, form in plan.places
         ),
     )

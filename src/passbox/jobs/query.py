@@ -1,6 +1,6 @@
 """Running an approved query over the members' tables: what a channel and a protected query have in common."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from passbox.disclosure import noise
 from passbox.errors import JobFailed, QueryRefused
 from passbox.jobs import private
 from passbox.jobs.kind import Tools, Workspace
-from passbox.jobs.sources import Source, fetched, sources
+from passbox.jobs.sources import Source, fetched, lie_in, sources
 from passbox.ledger import prices
 from passbox.state import questions, schemas
 from passbox.state.database import Transaction
@@ -89,11 +89,15 @@ def _epsilon(approved: ApprovedPlan, resource: Resource) -> int:
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run wrote, the milli-CRPU-seconds that it is billed, and what it used, for the record."""
+    """What a run wrote, the milli-CRPU-seconds that it is billed, and what it used, for the record.
+
+    sources: the buckets that its tables lie in
+    """
 
     written: Written
     billed: int
     usage: Mapping[str, Any]
+    sources: frozenset[str]
 
 
 def run(
@@ -101,31 +105,30 @@ def run(
     targets: Sequence[Target],
     workspace: Workspace,
     tools: Tools,
-    results: Collection[str] = (),
 ) -> Ran:
-    """Runs the query once, in the sealed engine, into every target. results: the s3:// URIs they go to.
+    """Runs the query once, in the sealed engine, into every target.
 
     Under differential privacy the engine's own result goes to none of them, only what noise leaves of it.
     """
     privacy = query.approved.privacy
     if privacy is not None:
         try:
-            written = _noisy(privacy, query, targets, workspace, tools, results)
+            written, lying = _noisy(privacy, query, targets, workspace, tools)
         except JobFailed as failed:
             # which resource ran out, or which file could not be read, can hang on a single row
             raise JobFailed(
                 "INSUFFICIENT_COMPUTE", UNSAID, detail=f"{failed.code}: {failed.detail or failed.message}"
             ) from failed
         # the least that any query costs: its time can hang on a single row
-        return Ran(written, prices.crpu_milliseconds(query.workers, query.number, 0), {})
-    written = _written(query, targets, workspace, tools, results)
+        return Ran(written, prices.crpu_milliseconds(query.workers, query.number, 0), {}, lying)
+    written, lying = _written(query, targets, workspace, tools)
     seconds = written.start_seconds + written.seconds
     usage = {
         "engineStartSeconds": round(written.start_seconds, 3),
         "querySeconds": round(written.seconds, 3),
         "cpuSeconds": written.cpu_seconds,
     }
-    return Ran(written, prices.crpu_milliseconds(query.workers, query.number, seconds), usage)
+    return Ran(written, prices.crpu_milliseconds(query.workers, query.number, seconds), usage, lying)
 
 
 def _noisy(
@@ -134,13 +137,12 @@ def _noisy(
     targets: Sequence[Target],
     workspace: Workspace,
     tools: Tools,
-    results: Collection[str],
-) -> Written:
+) -> tuple[Written, frozenset[str]]:
     """Exact integers from the engine, then their noisy values in every target; nobody hears of progress."""
     silent = Workspace(workspace.path, lambda _: None)
     exact = silent.directory("exact")
-    written = _written(query, [Target(exact, "parquet")], silent, tools, results)
-    return private.tell(privacy, exact, targets, query.epsilon, written)
+    written, lying = _written(query, [Target(exact, "parquet")], silent, tools)
+    return private.tell(privacy, exact, targets, query.epsilon, written), lying
 
 
 def _written(
@@ -148,11 +150,10 @@ def _written(
     targets: Sequence[Target],
     workspace: Workspace,
     tools: Tools,
-    results: Collection[str],
-) -> Written:
+) -> tuple[Written, frozenset[str]]:
     machine, properties = tools.machine, _session(query, tools)
-    with fetched(query.tables, query.approved.columns, results, workspace, tools) as tables:
-        return tools.engine.run(
+    with fetched(query.tables, query.approved.columns, workspace, tools) as tables:
+        written = tools.engine.run(
             query.approved,
             tables,
             targets,
@@ -160,6 +161,7 @@ def _written(
             workspace.directory("engine"),
             workspace.progress,
         )
+        return written, lie_in(tables)
 
 
 def _session(query: Query, tools: Tools) -> Mapping[str, str]:

@@ -6,7 +6,7 @@ told which table, and the rest is in the operator's log.
 
 import contextlib
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,14 +51,10 @@ def sources(tx: Transaction, associations: Iterable[Resource]) -> dict[str, Sour
 def fetched(
     wanted: Mapping[str, Source],
     columns: Mapping[str, Iterable[str]],
-    results: Collection[str],
     workspace: Workspace,
     tools: Tools,
 ) -> Iterator[dict[str, TableFiles]]:
-    """The files of the wanted tables, which must have these columns; what was copied is gone afterwards.
-
-    results: the URIs rows go to
-    """
+    """The files of the wanted tables, which must have these columns; what was copied is gone afterwards."""
     directory = workspace.directory("tables")
     left = int(shutil.disk_usage(directory).free * DISK_SHARE)
     found: dict[str, TableFiles] = {}
@@ -66,7 +62,7 @@ def fetched(
         for number, (name, source) in enumerate(wanted.items()):
             workspace.progress(f"reading the table {name}")
             into = workspace.directory(f"tables/{number}")
-            found[name] = _fetch(name, source, into, left, results, tools)
+            found[name] = _fetch(name, source, into, left, tools)
             left -= _size(into)
             _check_columns(name, found[name], columns[name])
         yield found
@@ -74,11 +70,9 @@ def fetched(
         trees.remove(directory)
 
 
-def _fetch(
-    name: str, source: Source, into: Path, most: int, results: Collection[str], tools: Tools
-) -> TableFiles:
+def _fetch(name: str, source: Source, into: Path, most: int, tools: Tools) -> TableFiles:
     try:
-        return tools.catalog.fetch(source.account, source.reference, source.role, into, most, results)
+        return tools.catalog.fetch(source.account, source.reference, source.role, into, most)
     except JobFailed:
         raise
     except PassboxError as error:
@@ -88,6 +82,11 @@ def _fetch(
             f"The table {name} cannot be read; its owner must look.",
             detail=error.message,
         ) from error
+
+
+def lie_in(tables: Mapping[str, TableFiles]) -> frozenset[str]:
+    """The buckets that hold one of the tables."""
+    return frozenset(bucket for table in tables.values() for bucket in table.buckets)
 
 
 def _size(directory: Path) -> int:

@@ -214,6 +214,10 @@ def _deliver(database: Database, tools: Tools, job: Job, checkpoint: Checkpoint)
         for delivery in outcome["deliveries"]:
             files = {key: staging / path for key, path in delivery["files"].items()}
             some = some or len(files) > 1  # where one of several files fails, others may be there
+            if delivery.get("closed"):
+                # when and how a store refuses, its role asked for, so that it cannot be told apart
+                tools.objects.deliver(delivery["account"], delivery["uri"], _role(delivery), {})
+                raise PassboxError(f"a table of the run lies in the bucket of {delivery['uri']}")
             tools.objects.deliver(delivery["account"], delivery["uri"], _role(delivery), files)
             some = True
     except PassboxError as refused:

@@ -43,7 +43,8 @@ FAILURES = {
         "The job ran, but its results could not be put where the receiver wants them.",
         RECEIVER,
         "the receiver's destination, its bucket and its role",
-        "The receiver mends its destination or its role; then submit the job again.",
+        "The receiver mends its destination or its role, and takes no bucket that holds tables; then submit "
+        "the job again.",
     ),
     "DISK_FULL": Failure(
         "The container wrote more than its volume holds.",

@@ -10,12 +10,12 @@
    when they were listed. It raises what `describe` does, also where anything of the table is missing, and
    JobFailed (INSUFFICIENT_COMPUTE) where it is larger than `most_bytes`. What it left behind where it failed
    is the caller's to remove.
-5. A table that lies in a bucket to which `results` go is refused.
+5. What `fetch` gives names the buckets that the table was copied from.
 6. An account's reference never reaches another account's files: they are found and read in the account's own
    role, where the catalog knows roles.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,7 +40,6 @@ class Catalog(Protocol):
         role: Role,
         into: Path,
         most_bytes: int,
-        results: Collection[str],
         /,
     ) -> TableFiles:
-        """The table's files, for one run. into: an empty directory of the job's own; results: s3:// URIs."""
+        """The table's files, for one run. into: an empty directory of the job's own."""

@@ -8,7 +8,7 @@ job's directory, because the engine has no network.
 Must not know rules or queries.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +50,25 @@ class Glue:
         role: Role,
         into: Path,
         most_bytes: int,
-        results: Collection[str],
     ) -> TableFiles:
         """The table's files, copied below `into`."""
         found = _Found(self._clients, account, reference, role)
         layout = hive.layout(found.table)
         folders = found.folders(into, len(layout.partitions))
-        if {folder.bucket for folder in folders} & {uri.split("/")[2] for uri in results}:
-            raise ValidationException("Results may not go to the bucket that holds the table's files.")
         client = self._clients.client("s3", account, role, found.region)
         try:
             files = copying.copy(client, folders, f".{layout.format}", most_bytes)
         finally:
             client.close()
-        return TableFiles(tuple(files), layout.format, layout.columns, layout.form, into, layout.partitions)
+        return TableFiles(
+            tuple(files),
+            layout.format,
+            layout.columns,
+            layout.form,
+            into,
+            layout.partitions,
+            frozenset(folder.bucket for folder in folders),
+        )
 
 
 class _Found:

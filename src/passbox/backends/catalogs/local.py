@@ -16,7 +16,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,7 +73,6 @@ class Local:
         _role: Role,
         _into: Path,
         _most_bytes: int,
-        _results: Collection[str],
     ) -> TableFiles:
         """The table's files, where they lie; the folders are the operator's, so roles mean nothing."""
         return self._look(self._folder(account, reference))

@@ -50,6 +50,7 @@ class TableFiles:
     folder:     holds these files and nothing else, where they were laid below one; else None
     partitions: columns whose values are not in the files but in the names of the folders between `folder` and
                 a file, one folder each, as `passbox.backends.engines.tables` names them
+    buckets:    the S3 buckets that it was copied from, to which no results may go
     """
 
     files: tuple[Path, ...]
@@ -58,6 +59,7 @@ class TableFiles:
     form: Form = Form()
     folder: Path | None = None
     partitions: tuple[Column, ...] = ()
+    buckets: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
