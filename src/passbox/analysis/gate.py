@@ -11,9 +11,20 @@ from contextlib import contextmanager
 
 from sqlglot import exp
 
-from passbox.analysis import chains, construct, differential_privacy, lineage, place, rules, sail, text
+from passbox.analysis import (
+    chains,
+    construct,
+    differential_privacy,
+    lineage,
+    place,
+    rules,
+    sail,
+    text,
+    unfailing,
+)
 from passbox.analysis.lineage import Lineage
 from passbox.analysis.plan import _KEY, ApprovedPlan, Parameter, Purpose, Table, Text
+from passbox.analysis.types import Types
 from passbox.errors import QueryRefused
 
 _WRITTEN = (
@@ -29,6 +40,8 @@ def approve(
         with _placed(query):
             tree, facts = _analyse(query, parameters, tables)
             changed = _enforce(tree, facts, tables, purpose)
+            if changed:
+                unfailing.settle([tree], Types(tree, tables, parameters))
             leaving = facts.outputs
             private = differential_privacy.bound(tree, facts, tables, purpose, parameters)
         if private is not None:
