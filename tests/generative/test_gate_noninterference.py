@@ -14,6 +14,7 @@ rows in which only what the rule keeps back was changed, and the two results mus
 The test is tested: with one check of the gate taken out, it finds a query that leaks.
 """
 
+import operator
 import random
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -95,9 +96,12 @@ def renamed(before: Rows, chance: random.Random) -> Rows:
 
 
 def run(sql: str, content: Rows) -> list[tuple[Any, ...]]:
-    """The result as a bag of rows."""
+    """The result as a bag of rows. What the gate writes so that nothing fails, SQLite does anyway."""
+    sql = sql.replace("TRY_CAST(", "CAST(").replace("try_sum(", "sum(")
     connection = sqlite3.connect(":memory:")
     try:
+        for name, act in (("add", operator.add), ("subtract", operator.sub), ("multiply", operator.mul)):
+            connection.create_function(f"try_{name}", 2, _unless_null(act))
         for name, columns in COLUMNS.items():
             connection.execute(f"CREATE TABLE {name} ({', '.join(columns)})")
             places = ", ".join("?" * len(columns))
@@ -105,6 +109,10 @@ def run(sql: str, content: Rows) -> list[tuple[Any, ...]]:
         return sorted(connection.execute(sql).fetchall(), key=repr)
     finally:
         connection.close()
+
+
+def _unless_null(act: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda a, b: None if a is None or b is None else act(a, b)
 
 
 @dataclass
