@@ -433,6 +433,24 @@ def test_a_doctored_balance_is_seen(database: Database, statement: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("price = price + 1", "is not quantity times price"),
+        ("quantity = quantity - 1000", "is not quantity times price"),
+        ("tier_from = 1, tier_price = 0", "is not quantity times price"),
+        ("counted = 1", "counted other than"),
+    ],
+)
+def test_a_price_that_was_changed_afterwards_is_seen(database: Database, change: str, words: str) -> None:
+    reserved(database)
+    database._connection().execute("DROP TRIGGER transfer_never_updated")
+    database._connection().execute(f"UPDATE transfer SET {change}")
+    with pytest.raises(book.BookError) as caught, database.read() as tx:
+        book.check(tx)
+    assert words in str(caught.value.detail)
+
+
+@pytest.mark.parametrize(
     ("cost_type", "quantity", "amount"),
     [
         # 32 CRPU for a minute at $2.00 an hour

@@ -228,6 +228,13 @@ def test_what_is_no_request(shared: Estimated, parameters: Any) -> None:
     assert caught.value.response["fieldList"][0]["name"] == "parameters"
 
 
+def test_a_name_that_the_request_does_not_have(shared: Estimated) -> None:
+    _, request = shared.requests()["CreateTrainedModel"]
+    with pytest.raises(ClientError, match="no such member") as caught:
+        shared.estimate("CreateTrainedModel", {**request, "mlModelTraningPayerAccountId": "111111111111"})
+    assert caught.value.response["fieldList"][0]["name"] == "mlModelTraningPayerAccountId"
+
+
 @pytest.mark.parametrize("operation", ["DeleteMembership", "cleanroomsml.CreateTrainedModel", ""])
 def test_no_other_operation_is_estimated(shared: Estimated, operation: str) -> None:
     with pytest.raises(ClientError) as caught:

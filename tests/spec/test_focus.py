@@ -431,6 +431,10 @@ def test_a_charge_in_both_tiers_has_the_price_they_come_to() -> None:
     unit = [cells["ListUnitPrice"] for cells in (below, both, above)]
     assert [unit[0], unit[2]] == [10, Decimal("0.2")]
     assert abs(unit[1] * 300 - 1_040) < Decimal("1e-15")
+    details = [json.loads(str(cells["SkuPriceDetails"])) for cells in (below, both, above)]
+    shares = {"FirstTierQuantity": "100000000", "SecondTierQuantity": "200000000"}
+    assert details[1] == {**details[0], **shares}
+    assert details[2] == details[0]
     assert len({cells["SkuPriceId"] for cells in (below, both, above)}) == 3
     assert str(both["ChargeDescription"]).endswith("at 10 and 0.2 USD per 1000000 Records")
 

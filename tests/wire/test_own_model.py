@@ -156,7 +156,13 @@ def test_a_document_arrives_as_it_is_and_errors_have_their_members() -> None:
 
 
 def test_a_request_as_a_document_is_read_wherever_its_members_travel() -> None:
-    assert REQUESTS.read("cleanroomsml.GetTrainedModel", {**SOUND, "unknown": 1}) == SOUND
+    assert REQUESTS.read("cleanroomsml.GetTrainedModel", SOUND) == SOUND
+
+
+def test_a_document_has_no_other_names_than_the_request() -> None:
+    with pytest.raises(ValidationException, match="no such member") as broken:
+        REQUESTS.read("cleanroomsml.GetTrainedModel", {**SOUND, "unknown": 1})
+    assert broken.value.members["fieldList"][0]["name"] == "unknown"
 
 
 def test_what_is_wrong_with_a_document_is_named_as_for_a_real_request() -> None:

@@ -11,6 +11,7 @@ A correction is a new transfer. Identifiers come from the job, so doing a thing 
 Spend caps and access budgets are held within the transaction that reserves or posts.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from passbox import names
@@ -162,9 +163,13 @@ def check_totals(tx: Transaction) -> None:
 
 
 def check(tx: Transaction) -> int:
-    """Replays the book: how many transfers it has. Raises BookError unless its balances follow from them."""
+    """Replays the book: how many transfers it has. Raises BookError unless its balances, and what its prices
+    counted, follow from them, and no amount is other than quantity times price (but for a post that a spend
+    cap cut, which is less).
+    """
     check_totals(tx)
     count = 0
+    posted: Counter[str] = Counter()  # a payer's book account → milli-units posted and not given back
 
     def checked() -> Iterator[Transfer]:
         nonlocal count
@@ -172,8 +177,8 @@ def check(tx: Transaction) -> int:
             count += 1
             if entry.unit == USE and (entry.kind == "refund" or entry.amount != int(entry.kind != "void")):
                 raise BookError(detail=f"{entry.id} is not one use of a table")
-            if entry.unit == MONEY and entry.amount > price_of(entry).of(entry.quantity, entry.counted):
-                raise BookError(detail=f"{entry.id} is more than quantity times price")
+            if entry.unit == MONEY:
+                _check_price(entry, posted)
             yield entry
 
     replayed = replay(checked())
@@ -184,6 +189,23 @@ def check(tx: Transaction) -> int:
     if replayed:
         raise BookError(detail=f"no balance for {sorted(replayed)}")
     return count
+
+
+def _check_price(entry: Transfer, posted: Counter[str]) -> None:
+    if entry.kind == "refund":  # of a post that was held to its price
+        posted[entry.credit] -= entry.quantity
+        return
+    price = price_of(entry)
+    before = 0 if price.tier_from is None else posted[entry.debit]
+    full = 0 if entry.kind == "void" else price.of(entry.quantity, entry.counted)
+    cut = entry.kind == "post" and entry.amount < full
+    if entry.amount != full and not cut:
+        raise BookError(detail=f"{entry.id} is not quantity times price")
+    # a post counts no less than its reservation did, also where something was given back meanwhile
+    if entry.counted != before and not (entry.kind != "reserve" and entry.counted > before):
+        raise BookError(detail=f"{entry.id} counted other than what was posted before it")
+    if entry.kind == "post":
+        posted[entry.debit] += entry.quantity
 
 
 def replay(entries: Iterable[Transfer]) -> dict[tuple[str, str], tuple[int, ...]]:

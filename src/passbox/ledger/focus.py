@@ -204,7 +204,7 @@ def _what(charge: Charge, room: Room) -> dict[str, Cell]:
         "SkuId": charge.cost_type,
         "SkuMeter": product.meter,
         "SkuPriceId": f"{charge.cost_type}/{_price(charge)}",
-        "SkuPriceDetails": _json({"CostType": charge.cost_type, "Measure": charge.unit}),
+        "SkuPriceDetails": _json({"CostType": charge.cost_type, "Measure": charge.unit, **_shares(charge)}),
     }
 
 
@@ -246,6 +246,17 @@ def _tiers(charge: Charge) -> list[int]:
     if tier_price is None or below == charge.quantity:
         return [charge.price.micro_dollars]
     return [charge.price.micro_dollars, tier_price] if below else [tier_price]
+
+
+def _shares(charge: Charge) -> dict[str, str]:
+    """How much of a charge in both tiers is in each, in the unit consumed."""
+    if len(_tiers(charge)) == 1:
+        return {}
+    below = charge.price.below(charge.quantity, charge.counted)
+    return {
+        "FirstTierQuantity": plain(_decimal(below, 3)),
+        "SecondTierQuantity": plain(_decimal(charge.quantity - below, 3)),
+    }
 
 
 def _unit_price(charge: Charge) -> int:

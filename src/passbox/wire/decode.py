@@ -78,7 +78,8 @@ def compile_decoder(shapes: Shapes, ref: Shape | None, labels: Sequence[str], ch
 
 def compile_reader(shapes: Shapes, ref: Shape | None, checks: Checks) -> Read:
     """The function document → params of one operation: all members of its input from one JSON object, under
-    the names that SDKs give them, wherever a request would carry them.
+    the names that SDKs give them, wherever a request would carry them. Another name is refused, as SDKs do
+    before they send.
     """
     shape = {"members": {}} if ref is None else structure(shapes, ref)
     check = checks.whole(shape)
@@ -86,6 +87,8 @@ def compile_reader(shapes: Shapes, ref: Shape | None, checks: Checks) -> Read:
     def read(document: Any) -> dict[str, Any]:
         faults = Faults()
         params: dict[str, Any] = check(document, None, faults)
+        for name in sorted(set(document) - set(shape["members"])) if type(document) is dict else ():
+            faults.broken((None, name), "Must be left out: the request has no such member")
         faults.raise_if_any()
         return params
 
