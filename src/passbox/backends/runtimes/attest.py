@@ -44,6 +44,7 @@ _DEVICES = {  # what every program has under /dev → major, minor
     "pts/ptmx": (5, 2),
 }
 _OVERFLOW = "65534"
+_ESCAPED = (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\"))  # in mountinfo; the last, last
 
 
 class Granted:
@@ -174,10 +175,12 @@ def _powers(status: Mapping[str, str]) -> Iterator[Violation]:
 def mounts(process: int) -> dict[str, set[str]]:
     """What a process sees mounted where, with the options of the mount on top, without what others hide."""
     found: dict[str, set[str]] = {}
-    with open(f"/proc/{process}/mountinfo") as file:
+    with open(f"/proc/{process}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             fields = line.split()
-            target = fields[4].encode().decode("unicode_escape").encode("latin-1").decode(errors="replace")
+            target = fields[4]
+            for code, character in _ESCAPED if "\\" in target else ():
+                target = target.replace(code, character)
             hidden = [one for one in found if one.startswith(f"{target.rstrip('/')}/")]
             for one in hidden:
                 del found[one]

@@ -6,7 +6,6 @@ it runs as the service's user in a user namespace. The service's own variables r
 """
 
 import contextlib
-import json
 import os
 import platform
 import re
@@ -26,14 +25,15 @@ from passbox.backends.runtimes.cgroup import Group, Places
 from passbox.backends.runtimes.gpus import Gpus, find_gpus
 from passbox.backends.runtimes.handle import ShepherdedSandbox
 from passbox.backends.runtimes.network import EmptyNetwork
+from passbox.backends.runtimes.shepherds import Shepherds
 from passbox.errors import Misconfigured
 
 _SYSTEM = ("/usr/bin/bwrap", "/usr/local/bin/bwrap", "/bin/bwrap")
 _OLDEST = (0, 8)  # --disable-userns
 _FIRST_JOB_UID = 0x70000000  # above every range that systemd, useradd and containers take
-_SOURCE = str(Path(__file__).parents[3])
 _BOOT = (
-    "import sys; sys.path.append(sys.argv[1]); from passbox.backends.runtimes.shepherd import main; main()"
+    "import sys; sys.path.append(sys.argv[1]); "
+    "from passbox.backends.runtimes import forkserver, shepherd; forkserver.serve(shepherd.live)"
 )
 
 
@@ -78,6 +78,7 @@ class BubblewrapRuntime:
         self.gpus = find_gpus() if gpus is None else gpus
         self._lock = threading.Lock()
         self._started = 0
+        self._shepherds = Shepherds(_BOOT)
 
     @cached_property
     def bubblewrap(self) -> Bubblewrap | None:
@@ -123,19 +124,22 @@ class BubblewrapRuntime:
             cleanup.callback(ours.close)
             cleanup.callback(events.close)
             words = layout.bubblewrap_arguments(placed, spec)
-            passed = [theirs.detach(), reports.detach(), *_files(words)]
+            passed = [("control", theirs.detach()), ("events", reports.detach()), *_files(words)]
             if spec.log is not None:
-                passed.append(os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
-            for descriptor in passed:
+                log = os.open(spec.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+                passed.append(("log", log))
+            for _, descriptor in passed:
                 cleanup.callback(os.close, descriptor)
-            plan = _plan(spec, placed, binary, group, passed)
+            plan = _plan(spec, placed, binary, group)
             plan["devices"] = held.numbers()
+            shared = [("shared", one) for one in _shared(spec)]
             # the shepherd holds the GPUs too: they are free once it and we have let go of them
-            process = _spawn(plan, [*passed, *_shared(spec), *held.descriptors])
+            gpus = [("held", one) for one in held.descriptors]
+            process = self._shepherds.start(plan, [*passed, *shared, *gpus])
             sandbox = ShepherdedSandbox(process, ours, events, group, held)
             sandbox.await_start()
             cleanup.pop_all()
-        for descriptor in passed:
+        for _, descriptor in passed:
             os.close(descriptor)
         return sandbox
 
@@ -175,7 +179,7 @@ def _shared(spec: SandboxSpec) -> list[int]:
     return [one for one in (spec.network.net, spec.network.user) if one is not None]
 
 
-def _files(arguments: list[str]) -> list[int]:
+def _files(arguments: list[str]) -> list[tuple[str, int]]:
     """Descriptors of the system-call filter and of bubblewrap's arguments, which so stay out of `ps`."""
     made = []
     for name, content in (
@@ -185,14 +189,12 @@ def _files(arguments: list[str]) -> list[int]:
         descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
         os.write(descriptor, content if isinstance(content, bytes) else os.fsencode(content))
         os.lseek(descriptor, 0, os.SEEK_SET)
-        made.append(descriptor)
+        made.append((name, descriptor))
     return made
 
 
-def _plan(
-    spec: SandboxSpec, placed: layout.Layout, binary: Bubblewrap, group: Group, passed: list[int]
-) -> dict[str, Any]:
-    """What the shepherd needs to know; `passed`: control, events, seccomp, args and perhaps the log."""
+def _plan(spec: SandboxSpec, placed: layout.Layout, binary: Bubblewrap, group: Group) -> dict[str, Any]:
+    """What the shepherd needs to know, but for its descriptors."""
     privileged = os.geteuid() == 0
     binds = dict(placed.binds)
     path = binary.path
@@ -206,16 +208,13 @@ def _plan(
         "service": os.getpid(),
         "namespaces": attest.namespaces(),
         "owner": [os.geteuid(), os.getegid()],
-        "control": passed[0],
-        "events": passed[1],
-        "seccomp": passed[2],
-        "args": passed[3],
-        "log": passed[4] if spec.log is not None else None,
+        **dict.fromkeys(("control", "events", "seccomp", "args", "log")),
+        "held": [],
         "log_bytes": spec.limits.log_bytes,
         "first_uid": _FIRST_JOB_UID if privileged else None,
         "groups": group.directories,
         "limits": _held_to(spec),
-        "shared": _shared(spec),
+        "shared": [],
         "stage": layout.STAGE,
         "binds": binds,
         "lent": placed.lent,
@@ -223,6 +222,7 @@ def _plan(
         "writable": placed.writable,
         "shown": placed.places("bind"),
         "written": placed.places("write"),
+        "masked": list(placed.places("mask")),
         "bwrap": path,
         "command": list(spec.arguments),
         "memory_bytes": spec.limits.memory_bytes,
@@ -239,20 +239,3 @@ def _plan(
             "RLIMIT_NPROC": [spec.limits.processes + 2] * 2,
         },
     }
-
-
-def _spawn(plan: dict[str, Any], passed: list[int]) -> "subprocess.Popen[bytes]":
-    descriptor = os.memfd_create("plan", os.MFD_CLOEXEC)
-    with os.fdopen(descriptor, "w+b") as file:
-        file.write(json.dumps(plan).encode())
-        file.seek(0)
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _BOOT, _SOURCE],
-            stdin=file,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=passed,
-            env={},
-            cwd="/",
-            start_new_session=True,
-        )

@@ -102,11 +102,12 @@ class Group:
                 found.append(f"is not held to {file} {value}")
         return found
 
-    def join(self) -> None:
-        """Moves the calling process in; its later children are born inside."""
+    def take(self, *processes: int) -> None:
+        """Moves these processes in; their later children are born inside."""
         for directory in self._each():
-            with open(os.path.join(directory, "cgroup.procs"), "w") as file:
-                file.write("0")
+            for process in processes:
+                with open(os.path.join(directory, "cgroup.procs"), "w") as file:
+                    file.write(str(process))
 
     def _first_number(self, *candidates: tuple[str, str, str]) -> int | None:
         for controller, file, key in candidates:

@@ -53,8 +53,7 @@ _HOLDER = SandboxSpec(  # of a network: it does nothing, for as long as it is le
     host="network",
 )
 _BOOT = (
-    "import sys; sys.path.append(sys.argv[1]); "
-    "from passbox.backends.runtimes import shepherd, steward; shepherd.main(steward.Steward)"
+    "import sys; sys.path.append(sys.argv[1]); from passbox.backends.runtimes import steward; steward.main()"
 )
 _MASKED = (
     "/sys",
@@ -421,9 +420,9 @@ def _tell(process: "subprocess.Popen[bytes]", plan: Mapping[str, Any]) -> None:
 
 
 def _views(placed: layout.Layout) -> Iterator[layout.View]:
-    """What is bound, without what an engine masks by itself."""
+    """What is bound."""
     for view in placed.views:
-        if view.kind in ("bind", "write") and not view.target.startswith("/proc/"):
+        if view.kind in ("bind", "write"):
             yield view
 
 

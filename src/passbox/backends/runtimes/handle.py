@@ -8,9 +8,9 @@ import contextlib
 import json
 import select
 import socket
-import subprocess
 import threading
 import time
+from typing import Protocol
 
 from passbox.backends.runtimes.base import Cause, Exit, Lost, Unsealed, Usage
 from passbox.backends.runtimes.cgroup import Group
@@ -23,12 +23,23 @@ _MARGIN_SECONDS = 5.0
 _CLOSING_SECONDS = 1.0  # from the end of a process's sockets to its own
 
 
+class Process(Protocol):
+    """A shepherd: its number, its end by force, and waiting for its end."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def kill(self) -> None: ...
+
+    def wait(self) -> object: ...
+
+
 class ShepherdedSandbox:
     """A started process tree (base.Sandbox)."""
 
     def __init__(
         self,
-        process: "subprocess.Popen[bytes]",
+        process: Process,
         control: socket.socket,
         events: socket.socket,
         group: Group,

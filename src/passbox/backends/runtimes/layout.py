@@ -39,7 +39,7 @@ _ETC = {
 
 class View(NamedTuple):
     """One step of building the root, in order. kind: `bind` (read-only), `write`, `link` (to `source`),
-    `directory`, `proc`, `dev` or `device`."""
+    `directory`, `proc`, `dev`, `device` or `mask` (hidden once the root is built)."""
 
     kind: str
     target: str
@@ -155,6 +155,8 @@ def bubblewrap_arguments(layout: Layout, spec: SandboxSpec) -> list[str]:
     for name, value in spec.environment.items():
         arguments += ["--setenv", name, value]
     for view in layout.views:
+        if view.kind == "mask":
+            continue  # bubblewrap reads its whole table of mounts again for each; the shepherd does it
         arguments += [_WORDS[view.kind], *([view.source] if view.source else []), view.target]
     # /proc too: the kernel lets the owner of a namespace write some of /proc/sys
     for place in ("/proc", "/dev", "/"):
@@ -264,7 +266,7 @@ def _kernel_views(layout: Layout, spec: SandboxSpec) -> None:
     layout.show("dev", "/dev")
     for name in KERNEL_FILES:
         if Path("/proc", name).exists():
-            layout.show("bind", f"/proc/{name}", "/dev/null")
+            layout.show("mask", f"/proc/{name}")
     inodes = max(1024, spec.limits.tmp_bytes // _INODE_BYTES)
     for target in ("/dev/shm", "/tmp"):  # noqa: S108
         layout.scratch(target, spec.limits.tmp_bytes, inodes, 0o1777)

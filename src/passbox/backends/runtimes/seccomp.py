@@ -15,6 +15,7 @@ import errno
 import platform
 import struct
 from collections.abc import Mapping
+from functools import cache
 
 _ALLOW = 0x7FFF0000
 _KILL = 0x80000000
@@ -144,6 +145,7 @@ def _checked(call: str) -> list[Instruction]:
             return [_argument(0), *_one_of(PERSONALITIES, errno.EPERM)]
 
 
+@cache
 def compile_filter(machine: str | None = None) -> bytes:
     """The filter as an array of struct sock_filter, as `bwrap --seccomp` reads it.
 

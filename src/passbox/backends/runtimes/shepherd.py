@@ -1,8 +1,8 @@
 """The process beside every sandbox: it stages, starts, watches, ends and reports one tree of processes.
 
-Run by the runtime as a program of its own, so it is single-threaded (namespaces want that), survives the
-service's threads, and ends the tree when the service dies. It reads its plan (see `bubblewrap.py`) from
-standard input, answers requests on the control socket and reports on the events socket:
+A process of its own, forked from one that the runtime keeps warm (`forkserver.py`), so it is single-threaded
+(namespaces want that), survives the service's threads, and ends the tree when the service dies. It lives by a
+plan (see `bubblewrap.py`), answers requests on the control socket and reports on the events socket:
 
     {"started": pid} or {"failed": text, "unsealed": [property]}   then   {"exit": {cause, status, ...}}
 
@@ -23,7 +23,6 @@ import resource
 import select
 import signal
 import socket
-import sys
 import time
 
 from passbox.backends.runtimes import attest, linux, staging, tracing
@@ -87,16 +86,24 @@ class Shepherd:
             os.close(descriptor)
         os.set_blocking(self.log_read, False)
         self._find_init()
+        # from here and not by itself: the kernel may let a move wait for milliseconds, in which bubblewrap
+        # sets everything up; then it waits for us, so all that it starts is born inside
+        self.group.take(self.bwrap, self.init)
         granted = self._granted(identities)
         self.started = time.monotonic()
         program = tracing.watch_exec(
             self.init,
             self._release,
-            lambda process: attest.require_sealed(process, granted),
+            lambda process: self._close(process, granted),
             _START_SECONDS,
         )
         if program is None:
             self._require_setup()
+
+    def _close(self, process: int, granted: attest.Granted) -> None:
+        """Hides what the kernel tells of the host, then checks the seal."""
+        linux.within(process, "mnt", lambda: linux.mask(self.plan["masked"]))
+        attest.require_sealed(process, granted)
 
     def _release(self) -> None:
         """Lets bubblewrap go on, which waits for us with everything set up."""
@@ -105,12 +112,15 @@ class Shepherd:
         os.close(self.gate)
 
     def _granted(self, identities: dict[str, tuple[int, int]]) -> attest.Granted:
+        null = os.stat("/dev/null")
+        shown = {target: name and identities[name] for target, name in self.plan["shown"].items()}
+        shown |= dict.fromkeys(self.plan["masked"], (null.st_dev, null.st_ino))
         return attest.Granted(
             service=self.plan["namespaces"],
             network=os.fstat(self.plan["shared"][0]).st_ino if self.plan["shared"] else None,
             uid=self.uid,
             gid=self.gid,
-            shown={target: name and identities[name] for target, name in self.plan["shown"].items()},
+            shown=shown,
             writable={target: identities[name] for target, name in self.plan["written"].items()},
             rlimits=self.plan["rlimits"],
             group=self.group,
@@ -122,7 +132,6 @@ class Shepherd:
         """In the forked child: limits, the job's own user, and bubblewrap instead of us. Never returns."""
         shepherd = os.getppid()
         try:
-            self.group.join()
             for name, limits in self.plan["rlimits"].items():
                 _limit(getattr(resource, name), *limits)
             if self.privileged:
@@ -383,9 +392,8 @@ def _limit(which: int, soft: int, hard: int) -> None:
     resource.setrlimit(which, (soft, hard))
 
 
-def main(kind: type[Shepherd] = Shepherd) -> None:
-    """Reads the plan and lives one sandbox's life."""
-    plan = json.load(sys.stdin)
+def live(plan: dict[str, Any], kind: type[Shepherd] = Shepherd) -> None:
+    """Lives one sandbox's life."""
     control = socket.socket(fileno=plan["control"])
     events = socket.socket(fileno=plan["events"])
     shepherd = kind(plan, control, events)
@@ -403,7 +411,3 @@ def main(kind: type[Shepherd] = Shepherd) -> None:
     shepherd.leave()
     with contextlib.suppress(OSError):
         events.send(json.dumps(answer).encode())
-
-
-if __name__ == "__main__":
-    main()

@@ -14,14 +14,14 @@ import json
 import os
 import select
 import socket
+import sys
 import time
 
 from passbox.backends.runtimes import attest, cgroup, linux, staging
-from passbox.backends.runtimes.shepherd import Shepherd
+from passbox.backends.runtimes.shepherd import Shepherd, live
 
 TYPE_CHECKING = False  # see shepherd.py
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 _CONTAINER_SECONDS = 60.0
@@ -121,28 +121,11 @@ class Steward(Shepherd):
                 read_only = not granted and target != "/dev/pts"
                 linux.restrict_mount(target, options, read_only=read_only, devices=devices)
 
-        if not self._inside("mnt", linux.CLONE_NEWNS, close):
-            raise RuntimeError("the mounts of the container could not be made read-only")
+        linux.within(self.init, "mnt", close)
 
     def _name_host(self) -> None:
         """Engines name a container that shares a network after the one whose network it is."""
-        if not self._inside("uts", linux.CLONE_NEWUTS, lambda: socket.sethostname(self.plan["host"])):
-            raise RuntimeError("the container could not be named")
-
-    def _inside(self, namespace: str, kind: int, act: Callable[[], None]) -> bool:
-        """Whether `act` succeeded in a namespace of the container, in a process of its own."""
-        entered = os.open(f"/proc/{self.init}/ns/{namespace}", os.O_RDONLY | os.O_CLOEXEC)
-        helper = os.fork()
-        if helper == 0:
-            status = 1
-            try:
-                linux.setns(entered, kind)
-                act()
-                status = 0
-            finally:
-                os._exit(status)
-        os.close(entered)
-        return os.waitpid(helper, 0)[1] == 0
+        linux.within(self.init, "uts", lambda: socket.sethostname(self.plan["host"]))
 
     def _end_handle(self) -> int:
         self.ends = select.epoll()
@@ -189,3 +172,8 @@ class Steward(Shepherd):
 def _identity(path: str) -> tuple[int, int]:
     status = os.stat(path)
     return status.st_dev, status.st_ino
+
+
+def main() -> None:
+    """Reads the plan from standard input and lives one container's life."""
+    live(json.load(sys.stdin), Steward)
