@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,12 @@ def test_it_has_no_variables_and_only_its_own_descriptors(runtime, tmp_path):
     server = _parent(sandbox._process.pid)
     assert Path(f"/proc/{server}/environ").read_bytes() == b""
     held = {link.readlink().as_posix().partition(":")[0] for link in Path(f"/proc/{server}/fd").iterdir()}
-    assert held == {"/dev/null", "socket", "anon_inode"}  # the service, and a handle of each child
+    assert held == {
+        "/dev/null",
+        "socket",
+        "anon_inode",
+        "pipe",
+    }  # the service; a handle and a pipe of each child
     sandbox.kill()
 
 
@@ -63,3 +69,17 @@ def test_it_ends_with_who_started_it(tmp_path):
     for _ in poll("it lives on"):
         if not Path(f"/proc/{server}").exists():
             break
+
+
+def test_its_children_say_how_they_ended(runtime, tmp_path):
+    sandbox = Bench(runtime, tmp_path).start(WAIT)
+    shepherd = sandbox._process
+    with pytest.raises(subprocess.TimeoutExpired):
+        shepherd.wait(0.0)
+    os.kill(shepherd.pid, signal.SIGTERM)
+    assert shepherd.wait() == -signal.SIGTERM
+    assert sandbox.wait(10).cause is Cause.KILLED
+    (tmp_path / "second").mkdir()
+    second = Bench(runtime, tmp_path / "second").start("pass")
+    assert second.wait().status == 0
+    assert second._process.wait() == 0

@@ -142,9 +142,9 @@ def _shepherds(worker: int) -> list[int]:
         except OSError:
             continue
         parents[int(process.name)] = int(stat.rpartition(")")[2].split()[1])
-        if b"runtimes.shepherd import main" in words:
+        if b"forkserver.serve" in words:
             shepherds.append(int(process.name))
-    # a job runs in a child of the worker, and starts the shepherds
+    # a child of the worker is what they are forked from, whichever job asks
     return sorted(one for one in shepherds if parents.get(parents[one]) == worker)
 
 

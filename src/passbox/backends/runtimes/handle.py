@@ -8,6 +8,7 @@ import contextlib
 import json
 import select
 import socket
+import subprocess
 import threading
 import time
 from typing import Protocol
@@ -31,7 +32,7 @@ class Process(Protocol):
 
     def kill(self) -> None: ...
 
-    def wait(self) -> object: ...
+    def wait(self, timeout: float | None = None) -> int: ...
 
 
 class ShepherdedSandbox:

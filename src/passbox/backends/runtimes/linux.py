@@ -60,8 +60,10 @@ def setns(descriptor: int, kind: int) -> None:
 
 
 def within(process: int, namespace: str, act: Callable[[], None]) -> None:
-    """Does `act` in a namespace of a process (as /proc/PID/ns calls it), in a fork of ours; RuntimeError where
-    it fails."""
+    """Does `act` in a namespace of a process (as /proc/PID/ns calls it), in a fork of ours.
+
+    RuntimeError where it fails.
+    """
     entered = os.open(f"/proc/{process}/ns/{namespace}", os.O_RDONLY | os.O_CLOEXEC)
     helper = os.fork()
     if helper == 0:
