@@ -3,9 +3,10 @@
     python -m bench.training
 
 File: one file read through a channel, by the time that the reading program itself measures. Pipe: the same
-file as an epoch, beside `cat FILE | cat`. Round: the demo's image learns from 10,000 rows and scores them, by
-the worker's own code, beside its two scripts run bare with an HTTP client. Medians of turns; the ratios of a
-turn share its noise.
+file as an epoch, beside `cat FILE | cat`, into room of 64 KiB (as `shutil` copies) and, each on its own line,
+by `read(n)` of 8 KiB (Python's own buffer), 256 KiB (pandas' CSV reader) and 1 MiB (Arrow's blocks). Round:
+the demo's image learns from 10,000 rows and scores them, by the worker's own code, beside its two scripts run
+bare with an HTTP client. Medians of turns; the ratios of a turn share its noise.
 """
 
 import http.client
@@ -52,14 +53,26 @@ with open(sys.argv[1], "rb", buffering=0) as file:
         total += got
 print(total / (time.perf_counter() - began), time.process_time() - used)
 """
+CHUNKS = {"8 KiB": 8 << 10, "256 KiB": 256 << 10, "1 MiB": 1 << 20}
+READ_CHUNKS = """
+import sys, time
+size, total = int(sys.argv[2]), 0
+began, used = time.perf_counter(), time.process_time()
+with open(sys.argv[1], "rb", buffering=0) as file:
+    while got := file.read(size):
+        total += len(got)
+print(total / (time.perf_counter() - began), time.process_time() - used)
+"""
 PYTHON = (sys.executable, "-I", "-S", "-c")
 ROOT = Root(prefixes=tuple(dict.fromkeys((Path(sys.prefix), Path(sys.base_prefix)))))
 
 
-def _inside(runtime: BubblewrapRuntime, mount: Mount, name: str, log: Path) -> tuple[float, float]:
+def _inside(
+    runtime: BubblewrapRuntime, mount: Mount, name: str, log: Path, chunk: int = 0
+) -> tuple[float, float]:
     """Bytes a second that a sealed program reads of a file or a pipe, and the CPU seconds that it takes."""
     spec = SandboxSpec(
-        arguments=(*PYTHON, READ, f"{mount.target}/{name}"),
+        arguments=(*PYTHON, READ_CHUNKS if chunk else READ, f"{mount.target}/{name}", str(chunk)),
         root=ROOT,
         limits=Limits(memory_bytes=1 << 30, seconds=120),
         mounts=(mount,),
@@ -83,6 +96,16 @@ def _cats(path: Path) -> tuple[float, float]:
     return path.stat().st_size / cost.wall, cost.cpu
 
 
+def _piped(runtime: BubblewrapRuntime, pipes: Path, path: Path, chunk: int) -> float:
+    pipes.mkdir()
+    with Pipes(pipes, {"train": [path]}):
+        speed, _ = _inside(
+            runtime, Mount(pipes, "/opt/ml/input/data"), "train_0", pipes.with_name("log"), chunk
+        )
+    shutil.rmtree(pipes)
+    return speed
+
+
 def reading(runtime: BubblewrapRuntime, home: Path) -> dict[str, float]:
     """Bytes a second of each way, and the medians of the turns' ratios."""
     channel, pipes = home / "channel", home / "pipes"
@@ -99,16 +122,19 @@ def reading(runtime: BubblewrapRuntime, home: Path) -> dict[str, float]:
             piped, taken = _inside(runtime, Mount(pipes, "/opt/ml/input/data"), "train_0", home / "log")
         feeding = time.process_time() - feeding
         shutil.rmtree(pipes)
+        chunked = {name: _piped(runtime, pipes, path, chunk) for name, chunk in CHUNKS.items()}
         filed, _ = _inside(runtime, Mount(channel, "/opt/ml/input/data/train"), path.name, home / "log")
         if turn:  # the first warms up
             cats, cpu = _cats(path)
             turns.append(
                 {"outside": _outside(path), "cats": cats, "file": filed, "pipe": piped,
-                 "cats' CPU": cpu, "pipe's CPU": feeding + taken}
+                 "cats' CPU": cpu, "pipe's CPU": feeding + taken, **chunked}
             )  # fmt: skip
     found = {name: statistics.median(one[name] for one in turns) for name in turns[0]}
     found["file / outside"] = statistics.median(one["file"] / one["outside"] for one in turns)
     found["cats' CPU / pipe's"] = statistics.median(one["cats' CPU"] / one["pipe's CPU"] for one in turns)
+    for name in CHUNKS:
+        found[f"{name} / cats"] = statistics.median(one[name] / one["cats"] for one in turns)
     found["pipe / cats"] = statistics.median(one["pipe"] / one["cats"] for one in turns)
     return found
 
@@ -272,6 +298,8 @@ def main() -> None:
     print(f"File is {found['file / outside']:.0%} of outside (bound 90%)")
     saved = found["cats' CPU / pipe's"]
     print(f"Pipe is {found['pipe / cats']:.1f} x cat | cat by the clock (bound 3), {saved:.1f} x by CPU")
+    for name in CHUNKS:
+        print(f"  by read({name}): {found[name] / 1e9:.2f} GB/s, {found[f'{name} / cats']:.1f} x")
     wall, cpu = sealed["wall"] / bare["wall"], sealed["cpu"] / bare["cpu"]
     print(f"a round on {ROWS:,} rows: sealed {sealed['wall']:.2f} s, bare {bare['wall']:.2f} s")
     print(f"sealed / bare: {wall:.2f} by the clock, {cpu:.2f} by CPU (bound 1.5)")
