@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# every process that the tests start would compile the sources again
+unexport PYTHONDONTWRITEBYTECODE
+# each of two processes takes half of the files, so what a file or a session shares is made once
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: demo test test-slow check fmt bench clean
 
@@ -18,10 +22,10 @@ demo: $(STAMP)
 	@$(BIN)/passbox demo
 
 test: $(STAMP) check
-	@$(BIN)/python -m pytest -n 2 -m 'not slow'
+	@$(PYTEST) -m 'not slow'
 
 test-slow: $(STAMP) check
-	@$(BIN)/python -m pytest -n 2
+	@$(PYTEST)
 
 check: $(STAMP)
 	@$(BIN)/ruff check .

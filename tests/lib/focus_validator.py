@@ -28,26 +28,6 @@ _RENAMED = {
     "PublisherName": "Publisher",
     "ResourceId": "ResourceID",
 }
-# the newest that work together: the validator's own bounds would let pip choose some that do not
-_PINS = [
-    "focus-validator==1.0.0",
-    "multimethod==1.12",
-    "numpy==1.26.4",
-    "pandas==2.3.3",
-    "pandasql==0.7.3",
-    "pandera==0.17.2",
-    "pyarrow==20.0.0",
-    "pydantic==2.14.3",
-    "pytz==2023.4",
-    "PyYAML==6.0.3",
-    "requests==2.34.2",
-    "SQLAlchemy==2.1.9",
-    "sqlglot==18.17.0",
-    "tabulate==0.10.0",
-    "typeguard==4.6.0",
-    "typing-inspect==0.9.0",
-    "wrapt==2.5.2",
-]
 
 
 def unavailable() -> str | None:
@@ -62,7 +42,7 @@ def validate(path: Path, columns: dict[str, str]) -> dict[str, dict[str, str]]:
     """
     from lib.environments import binaries  # not where this file is the program
 
-    python = binaries("focus-validator-1.0.0", _PINS) / "python"
+    python = binaries("focus-validator") / "python"
     command = [str(python), "-I", __file__, str(path), json.dumps(columns)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:

@@ -13,8 +13,6 @@ from lib.room import Room, pays, running
 from lib.workshop import Workshop
 from passbox import models_path
 
-PINS = ["awscli==1.46.3"]
-
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
@@ -34,7 +32,7 @@ def aws(room: Room, account: str, *arguments: str) -> Any:
         "AWS_DATA_PATH": str(models_path()),
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    command = [str(binaries("aws-cli", PINS) / "aws"), "--output", "json", *arguments]
+    command = [str(binaries("aws-cli") / "aws"), "--output", "json", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout) if done.stdout.strip() else None
