@@ -1,6 +1,7 @@
 """Differential privacy over boto3: policies, what a query costs, who may set it, what leaves with noise."""
 
 import csv
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,30 @@ def test_without_a_policy_nothing_runs(room: Room) -> None:
     desk.policy()
     desk.start(COUNT)
     assert [kind for kind, _ in desk.spent()] == ["reserve"]
+
+
+def test_a_manifest_tells_the_submitter_and_the_tables_owner_what_was_spent_and_left(room: Room) -> None:
+    desk = Private(room)
+    desk.protected()
+    template = desk.policy(total=1, users=20)["arn"]
+    cost = epsilon.of_measure(20)
+    queries = [desk.start(COUNT)["id"] for _ in range(2)]
+    work(room)
+    for query in queries:
+        for party in ("runner", "owner"):
+            client = room.passbox(desk.accounts[party])
+            answer = client.get_run_manifest(**desk.own(party), jobIdentifier=query)
+            openings = {one["seal"]: json.loads(one["value"]) for one in answer["openings"]}
+            document = json.loads(answer["document"])
+            told = openings[document["privacy"]]
+            # both were reserved when the first began
+            assert told == {
+                "privacyBudgetTemplateArn": template,
+                "spentMicroEpsilon": cost,
+                "leftBeforeMicroEpsilon": epsilon.MICRO - cost,
+                "leftAfterMicroEpsilon": epsilon.MICRO - 2 * cost,
+            }
+            assert "MicroEpsilon" not in answer["document"]
 
 
 def test_a_preview_shows_what_would_be_spent_and_says_when_it_is_not_there(room: Room) -> None:

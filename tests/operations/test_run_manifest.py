@@ -62,6 +62,10 @@ def shop(room: Room) -> Shop:
             }
         },
     )
+    for period, limit in (("MONTH", 1_000_000), ("LIFETIME", 5_000_000)):
+        shop.room.passbox(shop.account("owner")).put_spend_cap(
+            **shop.own("owner"), costType="MODEL_TRAINING", period=period, limitMicroDollars=limit
+        )
     shop.configure()
     shop.configure("vendor")
     return shop
@@ -139,7 +143,14 @@ def test_a_training(shop: Shop, jobs: dict[str, str]) -> None:
     [charge] = document["charges"]
     assert charge["payerAccountId"] == shop.account("owner")
     assert opened(seen["owner"], charge["charge"])["quantityMilliUnits"] == RECORDS * 1000
-    assert opened(seen["runner"], charge["charge"]) == "shut"
+    paid = opened(seen["owner"], charge["charge"])
+    caps = {one["period"]: one for one in paid["caps"]}
+    for period, limit in (("MONTH", 1_000_000), ("LIFETIME", 5_000_000)):
+        assert caps[period]["limitMicroDollars"] == caps[period]["leftBeforeMicroDollars"] == limit
+        assert caps[period]["leftAfterMicroDollars"] == limit - paid["amountMicroDollars"]
+    assert paid["amountMicroDollars"] > 0
+    assert "privacy" not in document
+    assert opened(seen["runner"], charge["charge"]) == opened(seen["vendor"], charge["charge"]) == "shut"
     # the vendor has been sent the model, so it may compare
     [output] = document["outputs"]
     files = opened(seen["vendor"], output["files"])

@@ -7,7 +7,8 @@
 | the template | the submitter, the tables' owners, who allowed it |
 | each table: its rules' versions and hashes, uses before and after | the submitter, the table's owner |
 | the channels, models and parameters that went in | the submitter |
-| the charge of a payer | that payer |
+| the charge of a payer, and what its caps left before and after | that payer |
+| the epsilon that a query cost, and what was left before and after | the submitter, the tables' owners |
 | the files that came out | who received them; of a model also who is sent an export of it |
 
 What is not sealed every member reads from AWS's operations already. The seals of what came out of a channel or
@@ -25,12 +26,13 @@ import orjson
 
 from passbox import manifest, names
 from passbox.jobs.kind import Tools
-from passbox.ledger import budgets
+from passbox.ledger import budgets, caps, epsilon
 from passbox.ledger.prices import MONEY
 from passbox.state import resources, schemas, transfers
 from passbox.state.database import Transaction
 from passbox.state.jobs import Job
 from passbox.state.resources import Resource
+from passbox.state.transfers import Transfer
 
 KIND = "run_manifest"
 SHARED = ("ml_input_channel", "trained_model", "trained_model_export_job")  # whose details members read
@@ -38,8 +40,8 @@ _BY_ID = ("protected_query", "protected_job")  # to which AWS gives no ARN
 _DIGESTS = ("trainingContainerImageDigest", "inferenceContainerImageDigest")
 
 
-def begun(tx: Transaction, resource: Resource) -> dict[str, Any]:
-    """What the job goes by, as it is when it begins and its uses are spent."""
+def begun(tx: Transaction, resource: Resource, job: str) -> dict[str, Any]:
+    """What the job, by its id, goes by, as it is when it begins and its uses and epsilon are spent."""
     tables = [resources.get(tx, "configured_table_association", id) for id in _sources(tx, resource)]
     template = _template(tx, resource)
     return {
@@ -52,6 +54,7 @@ def begun(tx: Transaction, resource: Resource) -> dict[str, Any]:
             "sha256": _hash(template.body.get("sourceMetadata") or template.body["source"]),
         },
         "algorithm": _algorithm(tx, resource),
+        "privacy": _privacy(tx, resource, job),
     }
 
 
@@ -147,6 +150,7 @@ class _Manifest:
             "query": self.seal(_sql(resource), [resource.account]),
             "template": self.seal(template, [resource.account, *owners]),
             "tables": [self.seal(table, [resource.account, table["ownerAccountId"]]) for table in tables],
+            "privacy": self.seal(run.get("privacy"), [resource.account, *owners]),
             "inputs": self.seal(_inputs(tx, resource), [resource.account]),
             "charges": self.charges(tx, job),
             "outputs": [
@@ -171,19 +175,62 @@ class _Manifest:
     def charges(self, tx: Transaction, job: Job) -> list[dict[str, Any]]:
         """What each payer paid, a refund as a charge below nothing."""
         found = []
-        for entry in transfers.of_job(tx, job.id):
-            if entry.unit != MONEY or entry.kind == "reserve":
-                continue
-            amount = {"post": entry.amount, "refund": -entry.amount}.get(entry.kind, 0)
+        entries = [one for one in transfers.of_job(tx, job.id) if one.unit == MONEY and one.kind != "reserve"]
+        for entry in entries:
+            same = [one for one in entries if (one.payer, one.cost_type) == (entry.payer, entry.cost_type)]
             value = {
-                "amountMicroDollars": amount,
+                "amountMicroDollars": _amount(entry),
                 "quantityMilliUnits": entry.quantity,
                 "unit": entry.quantity_unit,
+                "caps": _caps(tx, entry, sum(map(_amount, same))),
             }
             charge = self.seal(value, [entry.payer])
             found.append({"costType": entry.cost_type, "payerAccountId": entry.payer, "charge": charge})
             self.parties.add(entry.payer)
         return found
+
+
+def _amount(entry: Transfer) -> int:
+    return {"post": entry.amount, "refund": -entry.amount}.get(entry.kind, 0)
+
+
+def _caps(tx: Transaction, entry: Transfer, spent: int) -> list[dict[str, Any]]:
+    """The payer's caps for what it was charged for, as they stand now that the job has `spent` of them."""
+    standings = caps.of_cost(
+        tx,
+        payer=entry.payer,
+        collaboration=entry.collaboration,
+        cost_type=entry.cost_type,
+        month=entry.month,
+    )
+    return [
+        {
+            "period": one.cap.period,
+            "month": one.month,
+            "limitMicroDollars": one.cap.limit,
+            "leftBeforeMicroDollars": one.left + spent,
+            "leftAfterMicroDollars": one.left,
+        }
+        for one in standings
+    ]
+
+
+def _privacy(tx: Transaction, resource: Resource, job: str) -> dict[str, Any] | None:
+    """The epsilon that a job has just spent; None where it is under no differential privacy."""
+    entries = [one for one in transfers.of_job(tx, job) if one.unit == epsilon.UNIT and one.kind == "post"]
+    template = epsilon.template(tx, resource.collaboration or "") if entries else None
+    if not entries:
+        return None
+    spent, left = sum(one.amount for one in entries), None
+    if template is not None:
+        budget = epsilon.of_template(tx, template)
+        left = budget.total - budget.used
+    return {
+        "privacyBudgetTemplateArn": None if template is None else template.arn,
+        "spentMicroEpsilon": spent,
+        "leftBeforeMicroEpsilon": None if left is None else left + spent,
+        "leftAfterMicroEpsilon": left,
+    }
 
 
 def _sources(tx: Transaction, resource: Resource) -> list[str]:

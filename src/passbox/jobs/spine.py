@@ -148,7 +148,7 @@ def _work(database: Database, tools: Tools, kind: Kind, job: Job, checkpoint: Ch
             own = statuses.OF[job.kind]
             budgets.spend(tx, job.id)
             status = own.working if resource.status == own.waiting else None
-            run = run_manifest.begun(tx, resource)
+            run = run_manifest.begun(tx, resource, job.id)
             resources.change(tx, resource, status=status, body={"run": run})
         stage = "run"
         checkpoint(stage)

@@ -69,12 +69,17 @@ def standings(tx: Transaction, payer: str, collaboration: str) -> list[Standing]
     return [_standing(tx, cap, month) for cap in rows.of_payer(tx, payer, collaboration)]
 
 
+def of_cost(tx: Transaction, *, payer: str, collaboration: str, cost_type: str, month: str) -> list[Standing]:
+    """A payer's caps for one cost type with what they leave, the monthly ones in that month."""
+    return [_standing(tx, cap, month) for cap in rows.of_cost(tx, payer, collaboration, cost_type)]
+
+
 def admit(
     tx: Transaction, *, payer: str, collaboration: str, cost_type: str, month: str, amount: int
 ) -> None:
     """Raises ServiceQuotaExceededException where a cap does not leave `amount` micro-dollars."""
-    for cap in rows.of_cost(tx, payer, collaboration, cost_type):
-        standing = _standing(tx, cap, month)
+    for standing in of_cost(tx, payer=payer, collaboration=collaboration, cost_type=cost_type, month=month):
+        cap = standing.cap
         if amount > standing.left:
             label = LABELS[cost_type]
             each = "a month" if cap.period == MONTH else "in all"
@@ -89,8 +94,8 @@ def admit(
 
 def left(tx: Transaction, *, payer: str, collaboration: str, cost_type: str, month: str) -> int | None:
     """The micro-dollars that every cap leaves, below 0 where one is overdrawn; None where there is no cap."""
-    found = rows.of_cost(tx, payer, collaboration, cost_type)
-    return min((_standing(tx, cap, month).left for cap in found), default=None)
+    found = of_cost(tx, payer=payer, collaboration=collaboration, cost_type=cost_type, month=month)
+    return min((standing.left for standing in found), default=None)
 
 
 def _standing(tx: Transaction, cap: Cap, month: str) -> Standing:
