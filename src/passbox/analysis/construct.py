@@ -12,6 +12,7 @@ from sqlglot import exp
 
 from passbox.analysis import functions, place
 from passbox.analysis.text import too_deep
+from passbox.analysis.tree import children
 from passbox.errors import QueryRefused
 
 MAX_DEPTH = 100
@@ -210,27 +211,25 @@ def check(tree: exp.Query, *, written: int = 1) -> frozenset[str]:
     stack: list[tuple[exp.Expr, exp.Expr | None, int, int]] = [(tree, None, 1, 1)]
     while stack:
         node, parent, depth, height = stack.pop()
+        kind = type(node)
         try:
             if depth > MAX_DEPTH * written:
                 raise too_deep()
             if height > MAX_HEIGHT * written:
                 raise too_high()
-            _check_parts(node, parent)
-            special = _SPECIAL.get(type(node))
+            _check_parts(node, kind, parent)
+            special = _SPECIAL.get(kind)
             if special is not None:
                 special(node)
         except QueryRefused as refusal:
             refusal.at = place.at(node)
             raise
-        if isinstance(node, exp.Placeholder):
+        if kind is exp.Placeholder:
             parameters.add(node.this)
-        kind = type(node)
-        for part in node.args.values():
-            for child in part if isinstance(part, list) else (part,):
-                if isinstance(child, exp.Expr):
-                    # a chain of one operator (a AND b AND …) is one level: it is walked, not recursed
-                    chain = type(child) is kind and kind in _CHAINS
-                    stack.append((child, node, depth if chain else depth + 1, height + 1))
+        chained = kind if kind in _CHAINS else None
+        for child in children(node):
+            # a chain of one operator (a AND b AND …) is one level: it is walked, not recursed
+            stack.append((child, node, depth if type(child) is chained else depth + 1, height + 1))
     return frozenset(parameters)
 
 
@@ -250,8 +249,7 @@ def too_high() -> QueryRefused:
     )
 
 
-def _check_parts(node: exp.Expr, parent: exp.Expr | None) -> None:
-    kind = type(node)
+def _check_parts(node: exp.Expr, kind: type[exp.Expr], parent: exp.Expr | None) -> None:
     parts = NODES.get(kind)
     if parts is None:
         name = kind.__name__

@@ -6,6 +6,7 @@ text and nothing else.
 Pure: no state, no clock, no files. This module knows the order; each step knows its own business.
 """
 
+import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -24,6 +25,7 @@ from passbox.analysis import (
 )
 from passbox.analysis.lineage import Lineage
 from passbox.analysis.plan import _KEY, ApprovedPlan, Parameter, Purpose, Table, Text
+from passbox.analysis.tree import same
 from passbox.analysis.types import Types
 from passbox.errors import QueryRefused
 
@@ -36,6 +38,13 @@ def approve(
     query: str, parameters: Mapping[str, str | Parameter], tables: Mapping[str, Table], purpose: Purpose
 ) -> ApprovedPlan:
     """See `passbox.analysis.approve`."""
+    with _uncollected():
+        return _approve(query, parameters, tables, purpose)
+
+
+def _approve(
+    query: str, parameters: Mapping[str, str | Parameter], tables: Mapping[str, Table], purpose: Purpose
+) -> ApprovedPlan:
     try:
         with _placed(query):
             tree, facts = _analyse(query, parameters, tables)
@@ -53,8 +62,8 @@ def approve(
             with _placed(query):
                 sail.fit(tree, tables, parameters)
         sql = text.render(tree)
-        again, same = _analyse(sql, parameters, tables, limited=False)
-        if same != facts or not (text.same(tree, again) or text.render(again) == sql):
+        again, found = _analyse(sql, parameters, tables, limited=False)
+        if found != facts or not (same(tree, again) or text.render(again) == sql):
             raise QueryRefused(
                 "The query does not keep its meaning when it is written back; write it more simply.",
                 rule="sql.roundtrip",
@@ -74,6 +83,21 @@ def approve(
         privacy=None if private is None else private[1],
         key=_KEY,
     )
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No search for garbage while trees grow: their nodes are many, all are alive, and it asks each again.
+
+    It is the process's: whichever thread ends first lets it search again, so that it is never off for long.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextmanager

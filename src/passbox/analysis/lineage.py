@@ -21,6 +21,7 @@ from passbox.analysis import place, text
 from passbox.analysis.construct import NAME, refused
 from passbox.analysis.plan import Table
 from passbox.analysis.scope import BaseColumn, Output, Scope, Source, Sources, resolve, unknown
+from passbox.analysis.tree import children
 from passbox.errors import QueryRefused
 
 MAX_TABLES = 15
@@ -383,7 +384,7 @@ class _Tracer:
             elif isinstance(current, exp.Query):
                 mentioned |= self.subquery(current, scope)
             else:
-                stack.extend(current.iter_expressions())
+                stack += children(current)
         return frozenset(mentioned)
 
     def column(
@@ -455,7 +456,7 @@ def _word(join: exp.Expr, part: str) -> str:
 
 
 def _parts(column: exp.Column) -> tuple[str, ...]:
-    return tuple(part.name for part in column.parts)
+    return tuple(part.this for part in column.parts)
 
 
 def _column(written: tuple[str, str], origin: exp.Expr) -> exp.Column:
@@ -469,7 +470,10 @@ def _write(column: exp.Column, written: tuple[str, ...]) -> None:
         raise refused("A struct field this deep")
     parts = column.parts
     for part, name, old in zip_longest(_COLUMN_PARTS[: len(written)], reversed(written), reversed(parts)):
-        column.set(part, place.name(name, old or parts[0]))
+        if old is not None and old.this == name:
+            old.set("quoted", True)
+        else:
+            column.set(part, place.name(name, old or parts[0]))
 
 
 def _by_name(outputs: Iterable[Output]) -> dict[str, Output]:

@@ -15,6 +15,7 @@ from sqlglot import exp
 from passbox.analysis import functions, sail_forms
 from passbox.analysis.plan import Parameter, Table
 from passbox.analysis.sail_floats import FLOATING, Floats, is_number_but_zero
+from passbox.analysis.tree import copied, nodes
 from passbox.analysis.types import UNKNOWN, WHOLE, Type, Types, common, exact, named
 from passbox.errors import QueryRefused
 
@@ -33,7 +34,7 @@ def fit(tree: exp.Query, tables: Mapping[str, Table], parameters: Mapping[str, s
     types = Types(tree, tables, parameters)
     floats = Floats(types, refused)
     floats.prepare(tree)
-    for node in reversed(list(tree.walk(bfs=True))):  # operands before what they are operands of
+    for node in reversed(nodes(tree, leave=_LEAVES)):  # operands before what they are operands of
         if floats.wrote(node) or isinstance(node, _LEAVES):
             continue
         if isinstance(node, exp.Anonymous):
@@ -321,15 +322,22 @@ def _twins(node: exp.Select) -> None:
     """Two aggregates of one column, of which only one casts it, have one name inside Sail."""
     calls: dict[str, list[exp.Expr]] = {}
     for item in node.expressions:
-        for call in item.find_all(exp.Anonymous):
-            if call.this in functions.AGGREGATES:
+        for call in nodes(item, leave=_LEAVES):
+            if isinstance(call, exp.Anonymous) and call.this in functions.AGGREGATES:
                 calls.setdefault(str(call.this), []).append(call)
     for same in calls.values():
-        if len(same) == 1 or not any(call.find(exp.Cast) for call in same):
+        if len(same) == 1:
+            continue
+        casts = [any(isinstance(one, exp.Cast) for one in nodes(call, leave=_LEAVES)) for call in same]
+        if not any(casts):
             continue
         seen: dict[exp.Expr, exp.Expr] = {}  # without its casts → as it is; sqlglot compares by structure
-        for call in same:
-            bare = call.transform(lambda one: one.this if isinstance(one, exp.Cast) else one)
+        for call, cast in zip(same, casts, strict=True):
+            bare = call
+            if cast:
+                bare = copied(call).transform(
+                    lambda one: one.this if isinstance(one, exp.Cast) else one, copy=False
+                )
             if seen.setdefault(bare, call) != call:
                 raise refused("Two aggregates", "they differ by a cast alone; cast in a subquery")
 
@@ -345,7 +353,7 @@ def _type(name: str) -> exp.DataType:
 
 def _cast(node: exp.Expr, to: str, types: Types) -> exp.Expr:
     """Puts a cast around a node, in its place; the cast."""
-    cast = exp.Cast(to=_type(to).copy())
+    cast = exp.Cast(to=copied(_type(to)))
     node.replace(cast)
     cast.set("this", exp.Paren(this=node) if isinstance(node, exp.Binary | exp.Neg) else node)
     types.know(cast, named(to.lower()))

@@ -15,6 +15,7 @@ from typing import cast
 from sqlglot import exp
 
 from passbox.analysis import text
+from passbox.analysis.tree import copied, nodes
 from passbox.analysis.types import UNKNOWN, Type, Types
 from passbox.errors import QueryRefused
 
@@ -89,7 +90,7 @@ class Floats:
 
     def prepare(self, tree: exp.Query) -> None:
         """Keys of GROUP BY, DISTINCT, set operations and IN, where several places must stay the same text."""
-        for node in list(tree.walk(bfs=True)):
+        for node in nodes(tree, leave=(exp.Column,)):
             if isinstance(node, exp.Select):
                 if node.args.get("group") is not None:
                     self._group(node)
@@ -285,22 +286,22 @@ class Floats:
 
     def _form(self, form: str, type: Type, **parts: exp.Expr) -> exp.Expr:
         """A form with its parts: those that stand nowhere yet are moved into it, the others copied."""
-        written: exp.Expr = _parsed(form, type.name.upper()).copy()
-        holes = list(written.find_all(exp.Placeholder))
-        self._written |= {id(node): node for node in written.walk()}
+        written: exp.Expr = copied(_parsed(form, type.name.upper()))
+        holes = [one for one in nodes(written) if isinstance(one, exp.Placeholder)]
+        self._written |= {id(node): node for node in nodes(written)}
         for hole in holes:
             part = parts[hole.name]
             hole.replace(part if part.parent is None else self._copy(part))
         return written
 
     def _copy(self, node: exp.Expr) -> exp.Expr:
-        self._copied += sum(1 for _ in node.walk())
+        self._copied += len(nodes(node))
         if self._copied > MAX_COPIED:
             raise self._refused(
                 "The query",
                 "calls inside calls are written with their arguments several times, which makes it too long",
             )
-        return node.copy()
+        return copied(node)
 
 
 @cache

@@ -13,6 +13,7 @@ from sqlglot import exp
 
 from passbox.analysis import functions
 from passbox.analysis.plan import Parameter, Table
+from passbox.analysis.tree import nodes
 
 
 @dataclass(frozen=True)
@@ -145,13 +146,7 @@ class Types:
     # ---- expressions ---------------------------------------------------------------------------------
 
     def _expression(self, node: exp.Expr, visible: Mapping[str, Columns]) -> None:
-        order, stack = [], [node]
-        while stack:
-            current = stack.pop()
-            order.append(current)
-            if not isinstance(current, exp.Query):
-                stack.extend(current.iter_expressions())
-        for current in reversed(order):
+        for current in reversed(nodes(node, leave=(exp.Query, exp.Column))):
             self._known[id(current)] = self._one(current, visible)
 
     def _one(self, node: exp.Expr, visible: Mapping[str, Columns]) -> Type:
