@@ -18,7 +18,8 @@ PROGRAM = "/opt/program"
 class Image:
     """What a SandboxSpec needs of an image.
 
-    digest:      "sha256:…" of the manifest, or over the tree of a folder of programs
+    digest:      "sha256:…" of the manifest; of the configuration where an engine's archive has no manifest
+                 (docs/how-to/images.md); or over the tree of a folder of programs
     entrypoint, command: as the image's configuration has them
     environment: the image's own variables, PATH always among them; a job's variables come on top
     directory:   where the process starts
