@@ -199,6 +199,17 @@ def test_all_columns_may_follow_from_the_target() -> None:
     assert Fraction(999, 1000) * 5 < spent(made) <= 5
 
 
+def test_without_a_target_more_than_sixty_columns_go_together() -> None:
+    draw = np.random.default_rng(6)
+    table = pa.table(
+        {f"{side}{at}": values for at in range(40) for values in [draw.integers(0, 4, 8000)] for side in "ab"}
+    )
+    columns = tuple(Column(name, "categorical", values=(0, 1, 2, 3)) for name in table.schema.names)
+    made = synthesize(table, Request(columns, Fraction(10)), seeded(1)).table
+    alike = [pc.mean(pc.equal(made[f"a{at}"], made[f"b{at}"]).cast("double")).as_py() for at in range(40)]
+    assert min(alike) > 0.9
+
+
 @pytest.mark.slow
 def test_a_thousand_columns() -> None:
     draw = np.random.default_rng(5)

@@ -25,6 +25,7 @@ HANGING_SHARE = Fraction(70, 100)
 CLIQUE_CELLS, ALL_CELLS = 400_000, 2_000_000
 MOST_GROUPS = 20
 TREED = 60  # columns that may have cliques of their own; the others hang on the class alone
+UNTARGETED = 150  # the same where there is no target: what columns say of each other is all there is to keep
 SWEEPS = 12
 EDGES = 2.5  # cliques for each column: one for the tree, the others for what the tree misses
 
@@ -54,12 +55,13 @@ def learn(
     if not features:  # every other column follows from the target
         noisy, _ = meter.release(STAR, histogram([given], [size]), whole)
         return Learned(project(noisy, rows), [], [], None)
-    hanging = max(0, len(features) - TREED)  # columns that have no other table
+    most = _most_treed(size, rows, whole * TREE_SHARE, meter)
+    hanging = max(0, len(features) - most)  # columns that have no other table
     share = STAR_SHARE + (HANGING_SHARE - STAR_SHARE) * hanging / len(features)
     if len(features) == 1:
         share = Fraction(1)  # there is nothing else to measure
     stars, variance = _stars(codes, features, given, size, rows, whole * share, meter)
-    treed = _treed(stars, variance)
+    treed = _treed(stars, variance, most)
     if len(treed) < 2:
         return Learned(stars[0].sum(axis=1), stars, [], None)
     each = (whole - whole * (share + TREE_SHARE + EDGES_SHARE)) / int(len(treed) * EDGES)
@@ -99,16 +101,28 @@ def _stars(
     ], deviation**2
 
 
-def _treed(stars: Sequence[Array], variance: float) -> list[int]:
-    """The columns that say most of the class, all of them where they are few."""
-    if len(stars) <= TREED:
+def _most_treed(size: int, rows: float, rho: Fraction, meter: Meter) -> int:
+    """How many columns may have cliques. With one class, as many as keep the noise of the pairs' scores
+    within a tenth of the rows; a target is worth more than further pairs.
+    """
+    if size > 1:
+        return TREED
+    pairs = rows**2 / (10 * meter.deviation(rho)) ** 2
+    return int(np.clip((2 * pairs) ** 0.5, TREED, UNTARGETED))
+
+
+def _treed(stars: Sequence[Array], variance: float, most: int) -> list[int]:
+    """The columns that say most of the class, all of them where they are few; with one class, those with the
+    fewest codes.
+    """
+    if len(stars) <= most:
         return list(range(len(stars)))
     classes = stars[0].sum(axis=1)
     gain = []
     for star in stars:
         flat = classes[:, None] * star.sum(axis=0) / max(classes.sum(), 1e-9)
         gain.append(np.abs(star - flat).sum() - star.size * variance**0.5)
-    return sorted(int(at) for at in np.argsort(-np.array(gain), kind="stable")[:TREED])
+    return sorted(int(at) for at in np.argsort(-np.array(gain), kind="stable")[:most])
 
 
 def _group(

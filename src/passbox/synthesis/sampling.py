@@ -1,4 +1,5 @@
-"""Drawing rows from a private model, stratified: a share p of n rows gets n·p of them, to within one.
+"""Drawing rows from a private model, stratified: a share p of n rows gets n·p of them, to within one. Tables
+of more than a million rows are drawn in parts.
 
 Everything here works on what has been released, so it costs no budget and needs no secrecy. This module
 knows arrays only.
