@@ -80,7 +80,7 @@ def test_a_seed_repeats_and_is_said_not_to_be_private(file: Path, tmp_path: Path
         (["--declaration", "{odd}"], "is not of its type int16"),
         (["--epsilon", "0"], "epsilon"),
         (["--epsilon", "nan"], "epsilon"),
-        (["--epsilon", "0.0001"], "epsilon 0.0001 is too small"),
+        (["--epsilon", "0.0001"], "raise epsilon"),
         (["--delta", "1e-300"], "delta"),
         (["--seed", "-5"], "seed"),
         (["--report", "nowhere/r.html"], "is no directory"),
