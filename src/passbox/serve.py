@@ -75,10 +75,16 @@ class Dispatcher:
         )
 
     def __call__(self, account: str, operation: str, params: dict[str, Any]) -> Output:
-        """(account, operation, parameters) → output."""
+        """(account, operation, parameters) → output.
+
+        Raises Later where a read needs something slow first: it may run on the event loop.
+        """
         if reads_only(operation):
-            with self._database.read() as tx:
-                return self._perform(Call(account, operation, tx, self._room), params)
+            try:
+                with self._database.read() as tx:
+                    return self._perform(Call(account, operation, tx, self._room), params)
+            except Aside as aside:
+                raise Later(aside.settle) from None
         change = self.change(account, operation, params)
         while True:
             try:

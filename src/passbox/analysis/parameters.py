@@ -9,6 +9,7 @@ import math
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from typing import NoReturn
 
@@ -144,6 +145,8 @@ _READERS: Mapping[str, tuple[Reader, str]] = {
     for name in names.split()
 }  # fmt: skip
 _TIMES_OF_DAY = ("TIME", "TIMETZ")
+_DECIMALS = frozenset({"DECIMAL", "NUMERIC"})
+_STAND_INS: tuple[str, ...] = ("0", "true", "2000-01-01")  # every type reads one of them
 
 
 def value(name: str, type: str, text: str) -> Parameter:
@@ -205,6 +208,26 @@ def bind(declared: Declared, given: Mapping[str, str]) -> dict[str, Parameter]:
             _refuse(f"The parameter {name} ({one['type']}) has no value and no default; give one.")
         values[name] = value(name, one["type"], text)
     return values
+
+
+def stand_ins(declared: Declared) -> list[dict[str, Parameter]]:
+    """Values that stand for all that parameters may have, of types that `declare` lets through.
+
+    The gate goes by the types of values alone, and only a DECIMAL's follows from its value: where there is
+    one, there are two answers, with DECIMALs of few digits and of as many as there can be.
+    """
+    types = {one["name"]: one["type"] for one in declared}
+    choices = [_STAND_INS]
+    if not _DECIMALS.isdisjoint(types.values()):
+        choices.append(("9" * _DIGITS, *_STAND_INS))
+    return [{name: _stand_in(name, type, texts) for name, type in types.items()} for texts in choices]
+
+
+def _stand_in(name: str, type: str, texts: Iterable[str]) -> Parameter:
+    for text in texts:
+        with suppress(QueryRefused):
+            return value(name, type, text)
+    raise LookupError(type)
 
 
 def _refuse(message: str) -> NoReturn:

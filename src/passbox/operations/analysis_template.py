@@ -12,7 +12,7 @@ from passbox.access import fetch
 from passbox.access.call import Call, invalid
 from passbox.analysis import Text, parameters
 from passbox.errors import ConflictException, QueryRefused, ResourceNotFoundException, ValidationException
-from passbox.operations import quotas, script_template, synthetic_data
+from passbox.operations import quotas, script_template, synthetic_data, template_validation
 from passbox.operations.brought import new
 from passbox.operations.registry import Output, Params, operation
 from passbox.operations.tags import check_tags
@@ -31,9 +31,18 @@ _STORED = (
 )
 
 
-def record(row: Resource) -> Output:
+def record(call: Call, row: Resource) -> Output:
     """The modelled AnalysisTemplate, and what of it the collaboration's shape has."""
-    return {**row.body, **_common(row), "validations": []}
+    [found] = records(call, [row])
+    return found
+
+
+def records(call: Call, rows: list[Resource]) -> list[Output]:
+    """The same of several."""
+    validated = template_validation.validations(call, rows)
+    return [
+        {**row.body, **_common(row), "validations": found} for row, found in zip(rows, validated, strict=True)
+    ]
 
 
 def summary(row: Resource) -> Output:
@@ -75,7 +84,7 @@ def create_analysis_template(call: Call, params: Params) -> Output:
     }
     id = names.new_id()
     row = new(call, KIND, params["name"], body, id=id, arn=f"{call.membership.arn}/analysistemplate/{id}")
-    return {"analysisTemplate": record(resources.add(call.tx, row))}
+    return {"analysisTemplate": record(call, resources.add(call.tx, row))}
 
 
 def _check_format(params: Params) -> None:
@@ -140,7 +149,7 @@ def _check_name(call: Call, name: str) -> None:
 @operation("cleanrooms.GetAnalysisTemplate")
 def get_analysis_template(call: Call, params: Params) -> Output:
     """The caller's template."""
-    return {"analysisTemplate": record(_own(call, params))}
+    return {"analysisTemplate": record(call, _own(call, params))}
 
 
 def _own(call: Call, params: Params) -> Resource:
@@ -160,7 +169,7 @@ def update_analysis_template(call: Call, params: Params) -> Output:
     row = _own(call, params)
     if "description" in params:
         row = resources.change(call.tx, row, body={"description": params["description"]})
-    return {"analysisTemplate": record(row)}
+    return {"analysisTemplate": record(call, row)}
 
 
 @operation("cleanrooms.DeleteAnalysisTemplate")
@@ -173,11 +182,12 @@ def delete_analysis_template(call: Call, params: Params) -> Output:
 @operation("cleanrooms.GetCollaborationAnalysisTemplate")
 def get_collaboration_analysis_template(call: Call, params: Params) -> Output:
     """A template of the collaboration, for every member."""
-    return {"collaborationAnalysisTemplate": _shared(call, params["analysisTemplateArn"])}
+    row = fetch.of_collaboration(call, KIND, params["analysisTemplateArn"])
+    return {"collaborationAnalysisTemplate": _shared(record(call, row))}
 
 
-def _shared(call: Call, arn: str) -> Output:
-    shown = record(fetch.of_collaboration(call, KIND, arn))
+def _shared(shown: Output) -> Output:
+    """What other members see: not where a script lies."""
     if "artifacts" in shown["source"]:
         del shown["source"]
     return shown
@@ -199,7 +209,10 @@ def batch_get_collaboration_analysis_template(call: Call, params: Params) -> Out
     found, errors = [], []
     for arn in dict.fromkeys(params["analysisTemplateArns"]):
         try:
-            found.append(_shared(call, arn))
+            found.append(fetch.of_collaboration(call, KIND, arn))
         except ResourceNotFoundException as error:
             errors.append({"arn": arn, "code": error.code, "message": error.message})
-    return {"collaborationAnalysisTemplates": found, "errors": errors}
+    return {
+        "collaborationAnalysisTemplates": [_shared(one) for one in records(call, found)],
+        "errors": errors,
+    }

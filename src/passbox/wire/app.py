@@ -4,8 +4,9 @@
     → signature → implemented? → content type → params → dispatch → answer
 
 What is short runs on the event loop: a thread would cost more than it does. That is everything up to the
-params, the operations named as `inline`, and those that change something, which run `together`. What is slow
-runs in a bounded pool of threads. Knows HTTP and the models; must not know what an operation does.
+params, the operations named as `inline`, and those that change something, which run `together`. What is slow,
+also what one of these needs first (`Later`), runs in a bounded pool of threads. Knows HTTP and the models;
+must not know what an operation does.
 """
 
 import asyncio
@@ -66,7 +67,8 @@ class Application:
 
     find_key:      access key id → Key, or None. Called once a request: keep it in memory.
     dispatch:      (account, "cleanrooms.CreateCollaboration", params) → output. Synchronous; raises
-                   passbox.errors. Must be safe to call from several threads.
+                   passbox.errors, or Later where it is inline and not so short this time. Must be safe to
+                   call from several threads.
     implemented:   the operations that `dispatch` knows; the others of the models answer 501.
     inline:        operations so short that a thread would cost more than they do.
     changes:       makes the operations that are not inline, in place of `dispatch`.
@@ -174,10 +176,17 @@ class Application:
         short = len(body) <= SHORT_BODY
         account, params = understand() if short else await self._counted(self._run(understand))
         if operation.full_name in self._inline:
-            output = self._dispatch(account, operation.full_name, params)
+            output = await self._read(account, operation.full_name, params)
         else:
             output = await self._counted(self._perform(account, operation.full_name, params))
         return operation.respond(output, request_id)
+
+    async def _read(self, account: str, name: str, params: dict[str, Any]) -> Output:
+        while True:
+            try:
+                return self._dispatch(account, name, params)
+            except Later as later:
+                await self._counted(self._run(later.work))
 
     async def _perform(self, account: str, name: str, params: dict[str, Any]) -> Output:
         if self._changes is None or self._together is None:
