@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pytest
+from botocore.loaders import Loader
 
 from lib.queries import Desk
 from lib.room import Room, running
@@ -14,6 +15,7 @@ from lib.scripts import EVERYTHING, Studio
 DOCUMENT = (Path(__file__).parent.parent / "spec" / "template_validations.md").read_text()
 CSV = "id,page,times,spent\nu1,a,1,1.5\nu2,b,2,2.5\n"
 COUNT = "SELECT count(*) AS n FROM visitors"
+TYPES = set(Loader().load_service_model("cleanrooms", "service-2")["shapes"]["ParameterType"]["enum"])
 PRIVATE = {"differentialPrivacy": {"columns": [{"name": "id"}]}}
 SYNTHETIC = {
     "mlSyntheticDataParameters": {
@@ -123,6 +125,14 @@ def test_a_row(desk: Desk, row: Row) -> None:
     assert collaboration["collaborationAnalysisTemplate"]["validations"] == told
     assert own(desk, template) == told
     assert shared(desk, template) == [told]
+
+
+@pytest.mark.parametrize("type", sorted(TYPES - {"TIME", "TIMETZ"}))
+def test_a_parameter_of_any_type_has_a_value_that_stands_for_all(desk: Desk, type: str) -> None:
+    text = f"{COUNT} WHERE :a IS NULL"
+    declared = [{"name": "a", "type": type}]
+    made = create(desk, text, analysisParameters=declared)
+    assert statuses(made["validations"]) == ["VALID"]
 
 
 def test_an_invalid_one_is_told_what_the_runner_is_told(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from lib.wire_asgi import Sent, call, resigned, signed
 from lib.wire_server import application, serving
 from passbox.wire.app import Limits
+from passbox.wire.together import Later
 
 UUID = "01234567-89ab-cdef-0123-456789abcdef"
 CREATE = {
@@ -360,6 +362,22 @@ def test_inline_and_threaded_answer_alike(inline: bool) -> None:
     names = frozenset({"cleanrooms.ListCollaborations"}) if inline else frozenset()
     answer = call(application(dispatch, inline=names), signed("GET", "/collaborations"))
     assert (answer.status, answer.body) == (200, b'{"collaborationList":[]}')
+
+
+def test_what_an_inline_read_needs_first_is_done_in_a_thread() -> None:
+    at: list[threading.Thread] = []
+
+    def not_so_short(account: str, operation: str, params: dict[str, Any]) -> dict[str, Any]:
+        if not at:
+            raise Later(lambda: at.append(threading.current_thread()))
+        at.append(threading.current_thread())
+        return dispatch(account, operation, params)
+
+    app = application(not_so_short, inline=frozenset({"cleanrooms.ListCollaborations"}))
+    assert call(app, signed("GET", "/collaborations")).status == 200
+    work, read = at
+    assert work is not read
+    assert read is threading.main_thread()
 
 
 def raw(address: str, data: bytes, *, shut: bool = True) -> bytes:

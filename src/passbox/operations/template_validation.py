@@ -85,8 +85,8 @@ def _unasked(template: Resource, missing: list[str], left: int) -> Verdict | Non
         return _unable("Only queries are validated, and the analysis template is a script.")
     if missing:
         return _unable(
-            f"The collaboration has no table {', '.join(sorted(missing))}; get the template again once its owner has "
-            "associated it."
+            f"The collaboration has no table {', '.join(sorted(missing))}; get the template again once its "
+            "owner has associated it."
         )
     if left < 0:
         return _unable(
