@@ -39,6 +39,11 @@ BOMBS: dict[str, tuple[str, str]] = {
     "500 KB of comment": ("limits.characters", f"{WHERE} a = 1 -- {'x' * 500_000}"),
     "501 KB": ("limits.characters", f"{WHERE} b = '{'x' * 501_000}'"),
     "490 KB of brackets": ("limits.nesting", f"SELECT {'(' * 490_000}"),
+    "4,000 comparisons of doubles": ("limits.tokens", WHERE + " AND ".join(["c <> c"] * 4000)),
+    "4,000 keys of doubles": (
+        "limits.tokens",
+        f"SELECT count(*) AS n FROM t GROUP BY {', '.join(f'c + {n}' for n in range(4000))}",
+    ),
     "490 KB of words": ("limits.tokens", f"SELECT {'a + ' * 120_000}a FROM t"),
     "thirty brackets": ("limits.nesting", f"SELECT {'(' * 30}a{')' * 30} AS x FROM t"),
     "thirty subqueries": ("limits.nesting", f"SELECT * FROM {'(SELECT * FROM ' * 30}t{')' * 30}"),

@@ -15,7 +15,7 @@ from sqlglot import exp
 from passbox.analysis import functions, sail_forms
 from passbox.analysis.plan import Parameter, Table
 from passbox.analysis.sail_floats import FLOATING, Floats, is_number_but_zero
-from passbox.analysis.tree import copied, nodes
+from passbox.analysis.tree import copied, nodes, put
 from passbox.analysis.types import UNKNOWN, WHOLE, Type, Types, common, exact, named
 from passbox.errors import QueryRefused
 
@@ -136,7 +136,7 @@ def _leaning_right(node: exp.Binary) -> exp.Binary:
         return node
     if isinstance(node, exp.Sub):  # a - b is -b + a, in a type that holds all of it
         turned: exp.Binary = exp.Add(this=exp.Neg(this=right), expression=left)
-        node.replace(turned)
+        put(node, turned)
         return turned
     node.set("this", right)
     node.set("expression", left)
@@ -354,7 +354,7 @@ def _type(name: str) -> exp.DataType:
 def _cast(node: exp.Expr, to: str, types: Types) -> exp.Expr:
     """Puts a cast around a node, in its place; the cast."""
     cast = exp.Cast(to=copied(_type(to)))
-    node.replace(cast)
+    put(node, cast)
     cast.set("this", exp.Paren(this=node) if isinstance(node, exp.Binary | exp.Neg) else node)
     types.know(cast, named(to.lower()))
     return cast

@@ -15,7 +15,7 @@ from typing import cast
 from sqlglot import exp
 
 from passbox.analysis import text
-from passbox.analysis.tree import copied, nodes
+from passbox.analysis.tree import copied, nodes, put
 from passbox.analysis.types import UNKNOWN, Type, Types
 from passbox.errors import QueryRefused
 
@@ -188,7 +188,7 @@ class Floats:
             if inner is node:
                 return call
             whole = self._copy(node)
-            _inner(whole).replace(call)
+            put(_inner(whole), call)
             return whole
 
         if name == "corr":
@@ -278,9 +278,9 @@ class Floats:
         own = self._types.of(node)
         given = type or self._types.of(parts.get("x", node))
         hole = exp.Null()
-        node.replace(hole)
+        put(node, hole)
         written = self._form(form, given, **parts)
-        hole.replace(written)
+        put(hole, written)
         self._types.know(written, own)
         return written
 
@@ -291,7 +291,7 @@ class Floats:
         self._written |= {id(node): node for node in nodes(written)}
         for hole in holes:
             part = parts[hole.name]
-            hole.replace(part if part.parent is None else self._copy(part))
+            put(hole, part if part.parent is None else self._copy(part))
         return written
 
     def _copy(self, node: exp.Expr) -> exp.Expr:

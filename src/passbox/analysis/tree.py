@@ -42,6 +42,19 @@ def copied(node: exp.Expr) -> exp.Expr:
     return made
 
 
+def put(node: exp.Expr, other: exp.Expr) -> None:
+    """Puts another node in the place of one, in constant time: sqlglot's `replace` visits all siblings."""
+    parent, part, index = node.parent, node.arg_key, node.index
+    if parent is None or part is None:
+        return
+    if index is None:
+        parent.args[part] = other
+    else:
+        parent.args[part][index] = other
+    node.parent = node.arg_key = node.index = None
+    other.parent, other.arg_key, other.index = parent, part, index
+
+
 def same(one: exp.Expr, other: exp.Expr) -> bool:
     """Whether two trees are node for node the same, so that they have the same text.
 

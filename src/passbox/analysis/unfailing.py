@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from sqlglot import exp
 
 from passbox.analysis import place
+from passbox.analysis.tree import put
 from passbox.analysis.types import UNKNOWN, WHOLE, Type, Types, digits
 from passbox.errors import QueryRefused
 
@@ -268,14 +269,14 @@ def _alike(families: set[str], node: exp.Expr) -> None:
 
 def _try(node: exp.Expr, to: str, types: Types) -> None:
     tried = exp.TryCast(to=exp.DataType.build(to, dialect="spark"), safe=True)
-    node.replace(tried)
+    put(node, tried)
     tried.set("this", exp.Paren(this=node) if isinstance(node, exp.Binary | exp.Neg) else node)
     types.know(tried, Type(to.lower(), WHOLE.get(to.lower(), 0)))
 
 
 def _replace(node: exp.Expr, other: exp.Expr, types: Types) -> None:
     kind = types.of(node)
-    node.replace(other)
+    put(node, other)
     types.know(other, kind)
 
 
