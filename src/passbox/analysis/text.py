@@ -36,7 +36,13 @@ MAX_TOKENS_WRITTEN = 50_000
 
 _OPENING = {TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.CASE}
 _CLOSING = {TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.END}
-_TEMPLATING = {TokenType.L_BRACE, TokenType.R_BRACE, TokenType.BLOCK_START, TokenType.BLOCK_END}
+_BRACES = "Braces are not allowed; parameters are written :name."
+_REFUSED = {
+    **dict.fromkeys((TokenType.L_BRACE, TokenType.R_BRACE), _BRACES),
+    **dict.fromkeys((TokenType.BLOCK_START, TokenType.BLOCK_END), _BRACES),
+    # sqlglot adds what follows to the SELECT before, whose own LIMIT and columns come first in Spark
+    TokenType.PIPE_GT: "Pipes (|>) are not allowed; write WITH queries, one for each step.",
+}
 _START = {TokenType.SELECT, TokenType.WITH, TokenType.L_PAREN}
 _OPERANDS = {TokenType.VAR, TokenType.IDENTIFIER, TokenType.STRING, TokenType.NUMBER}
 _AFTER_VALUE = {TokenType.COMMA, TokenType.R_PAREN, TokenType.ALIAS, TokenType.FROM, TokenType.THEN}
@@ -191,12 +197,8 @@ def _tokens(query: str, *, limited: bool) -> list[Token]:
                 rule="sql.statement",
                 at=token.start,
             )
-        if kind in _TEMPLATING:
-            raise QueryRefused(
-                "Braces are not allowed; parameters are written :name.",
-                rule="sql.construct",
-                at=token.start,
-            )
+        if kind in _REFUSED:
+            raise QueryRefused(_REFUSED[kind], rule="sql.construct", at=token.start)
         if kind in _OPENING:
             depth += 1
         elif kind in _CLOSING:
