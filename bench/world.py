@@ -20,6 +20,7 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/passbox"
 QUOTAS = """\
 training_jobs_per_membership = inf
 training_jobs_per_account = inf
+training_instances_per_account = inf
 """
 
 

@@ -491,7 +491,8 @@ def main() -> None:
     try:
         cli()
     except PassboxError as error:
-        click.echo(f"passbox: {error.message}", err=True)
+        # who runs this is the operator, whom the detail is for
+        click.echo(f"passbox: {error.message}" + (f" ({error.detail})" if error.detail else ""), err=True)
         raise SystemExit(1) from None
     except OSError as error:
         click.echo(f"passbox: {error}; give another --home, or mend what is at this path.", err=True)

@@ -114,7 +114,7 @@ def test_the_transfers_of_a_job_are_its_own(database: Database, other: str) -> N
                     1,
                     0.0,
                 ]
-                assert transfers.add(tx, transfers.Transfer._make([*entry, None, None]))
+                assert transfers.add(tx, transfers.Transfer(*entry))
         assert [found.id for found in transfers.of_job(tx, "j")] == ["j/t/reserve", "j/t/post"]
 
 

@@ -432,6 +432,26 @@ def test_a_doctored_balance_is_seen(database: Database, statement: str) -> None:
         book.check(tx)
 
 
+def test_what_a_tier_counted_follows_whatever_ends_first(database: Database) -> None:
+    for end in (book.void, lambda tx, one: book.post(tx, one, MILLI)):
+        with database.write() as tx:
+            first, second = (
+                book.reserve(
+                    tx,
+                    job=names.new_job_id(),
+                    collaboration="c",
+                    payer="p",
+                    cost_type=prices.MODEL_INFERENCE,
+                    quantity=10**12,
+                    price=PUBLISHED[prices.MODEL_INFERENCE],
+                )
+                for _ in range(2)
+            )
+            book.post(tx, first, 10**12)
+            end(tx, second)
+            assert book.check(tx)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

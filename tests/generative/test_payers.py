@@ -43,7 +43,8 @@ LIMITS = st.integers(0, 60_000)
 RECORDS = 1_000  # of the channel: a training is estimated at 10,000 micro-dollars
 MEASURED = st.integers(0, 3_000)
 OCTOBER, NOVEMBER = 1_793_000_000.0, 1_794_000_000.0
-QUOTAS = "training_jobs_per_membership = inf\ntraining_jobs_per_account = inf\n"
+LIMITED = ("training_jobs_per_membership", "training_jobs_per_account", "training_instances_per_account")
+QUOTAS = "".join(f"{name} = inf\n" for name in LIMITED)
 ROLE = f"arn:aws:iam::{RUNNER}:role/passbox"
 REQUESTS = Requests(load_services())
 POINTS = ("run", "disclose", "before post", "post", "before deliver", "deliver", "delivered")

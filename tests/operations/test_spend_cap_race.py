@@ -88,7 +88,9 @@ def prepare(room: Room, limit: int) -> tuple[Workshop, str]:
 
 
 def test_exactly_as_many_as_the_cap_admits(tmp_path: Path) -> None:
-    unlimited = {"training_jobs_per_membership": "inf", "training_jobs_per_account": "inf"}
+    unlimited = dict.fromkeys(
+        ("training_jobs_per_membership", "training_jobs_per_account", "training_instances_per_account"), "inf"
+    )
     with limited(tmp_path, **unlimited) as room:  # type: ignore[arg-type]
         # one record costs ten micro-dollars; the rest of half a run admits nothing
         shop, channel = prepare(room, ADMITTED * RECORDS * 10 + RECORDS * 5)

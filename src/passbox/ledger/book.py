@@ -195,14 +195,18 @@ def _check_price(entry: Transfer, posted: Counter[str]) -> None:
     if entry.kind == "refund":  # of a post that was held to its price
         posted[entry.credit] -= entry.quantity
         return
+    if entry.kind == "void":  # it keeps what its reservation counted
+        if entry.amount:
+            raise BookError(detail=f"{entry.id} is not for nothing")
+        return
     price = price_of(entry)
     before = 0 if price.tier_from is None else posted[entry.debit]
-    full = 0 if entry.kind == "void" else price.of(entry.quantity, entry.counted)
+    full = price.of(entry.quantity, entry.counted)
     cut = entry.kind == "post" and entry.amount < full
     if entry.amount != full and not cut:
         raise BookError(detail=f"{entry.id} is not quantity times price")
     # a post counts no less than its reservation did, also where something was given back meanwhile
-    if entry.counted != before and not (entry.kind != "reserve" and entry.counted > before):
+    if entry.counted != before and not (entry.kind == "post" and entry.counted > before):
         raise BookError(detail=f"{entry.id} counted other than what was posted before it")
     if entry.kind == "post":
         posted[entry.debit] += entry.quantity

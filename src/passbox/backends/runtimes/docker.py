@@ -178,7 +178,7 @@ class DockerRuntime:
             placed.show("bind", gate.PIPES, f"{stage}/io")
             plan = self._plan(spec, placed, passed) | {"devices": held.numbers()}
             _tell(process, plan | {"network": network and network.inode})
-            sandbox = EngineSandbox(process, ours, events, stage, held)
+            sandbox = EngineSandbox(process, ours, events, stage, held, network)
             sandbox.await_staged()
             undo.callback(sandbox.remove)
             try:
@@ -310,9 +310,11 @@ class EngineSandbox(ShepherdedSandbox):
         events: socket.socket,
         stage: str,
         held: Reservation,
+        network: "EngineNetwork | None",
     ) -> None:
         super().__init__(process, control, events, Group({}), held)
         self._stage = stage
+        self._network = network
         self._engine: Any = None
         self.id = ""
         self.process = 0
@@ -334,6 +336,12 @@ class EngineSandbox(ShepherdedSandbox):
         """What the engine's own control groups count (base.Sandbox)."""
         cpu, memory = self._counted.cpu_seconds(), self._counted.memory_bytes()
         return None if cpu is None or memory is None or self._exit is not None else Usage(cpu, memory)
+
+    def _finish(self, data: bytes) -> None:
+        super()._finish(data)
+        if self._network is not None:
+            self.remove()
+            self._network.left()
 
     def remove(self) -> None:
         """Ends and removes the container, where its steward did not; never an error."""
@@ -357,13 +365,20 @@ class EngineNetwork(EmptyNetwork):
         """OSError where the kernel gives it no addresses."""
         super().__init__(hosts, within=holder.process)
         self._holder = holder
+        self._closed = False
         self.container = holder.id
         self.inode = os.fstat(self.net).st_ino
 
     def close(self) -> None:
         """Lets go of it; sandboxes that run in it keep it."""
+        self._closed = True
         self._holder.kill()
         super().close()
+
+    def left(self) -> None:
+        """A sandbox that was in it is gone: Podman removes no container whose network another one has."""
+        if self._closed:
+            self._holder.remove()
 
 
 def _joined(spec: SandboxSpec) -> EngineNetwork | None:
