@@ -233,6 +233,23 @@ def test_a_blob_that_is_not_what_it_says_is_refused(store, source, which):
     assert store.list() == ()
 
 
+@pytest.mark.parametrize(
+    "config", [{"Env": 7}, {"Entrypoint": "train"}, {"Cmd": [1]}, {"WorkingDir": []}, [1]]
+)
+def test_a_configuration_of_other_types_is_refused(store, source, config):
+    layout(source, [file("x", "1")], config=config)
+    with pytest.raises(Misconfigured, match="configuration is broken"):
+        store.add(URI, source)
+    assert store.list() == ()
+
+
+def test_an_index_that_nests_too_deep_is_refused(store, source):
+    layout(source, [file("x", "1")])
+    (source / "index.json").write_text("[" * 100_000)
+    with pytest.raises(Misconfigured, match="not JSON"):
+        store.add(URI, source)
+
+
 def test_the_tag_chooses_among_several(store, source):
     layout(source, [file("x", "1")], tag="1")
     layout(source, [file("x", "2")], tag="2")

@@ -137,7 +137,7 @@ def _metadata(path: Path, digest: str | None) -> Any:
         raise Misconfigured(f"a blob of the image is not {digest}, as its parent says")
     try:
         return json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Misconfigured(f"{path.name} of the image is not JSON") from error
 
 
@@ -149,7 +149,7 @@ def _from_index(directory: Path, tag: str) -> Manifest:
     configuration = _metadata(_blob(directory, described), described)
     _require_machine(configuration)
     layers = tuple((_blob(directory, layer["digest"]), layer["digest"]) for layer in manifest["layers"])
-    return Manifest(digest, configuration.get("config") or {}, layers)
+    return Manifest(digest, _settings(configuration), layers)
 
 
 def _chosen(directory: Path, entries: list[Any], tag: str) -> str:
@@ -180,6 +180,18 @@ def _require_machine(configuration: Mapping[str, Any]) -> None:
         raise Misconfigured(f"the image is for {'/'.join(map(str, made_for))}; this is linux/{wanted}")
 
 
+def _settings(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the image says of its programs: the "config" object, of the types that are read of it."""
+    settings: Any = configuration.get("config") or {}
+    if not isinstance(settings, dict) or not isinstance(settings.get("WorkingDir") or "", str):
+        raise Misconfigured("the image's configuration is broken: WorkingDir")
+    for name in ("Env", "Entrypoint", "Cmd"):
+        texts = settings.get(name) or []
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise Misconfigured(f"the image's configuration is broken: {name} is no list of texts")
+    return settings
+
+
 def _names(entry: Mapping[str, Any]) -> set[str]:
     name = (entry.get("annotations") or {}).get("org.opencontainers.image.ref.name", "")
     return {name, name.rpartition(":")[2]}
@@ -196,7 +208,7 @@ def _from_docker(directory: Path) -> Manifest:
     digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
     layers = [_inside(directory, name) for name in entries[0]["Layers"]]
     digests = configuration["rootfs"]["diff_ids"]
-    return Manifest(digest, configuration.get("config") or {}, tuple(zip(layers, digests, strict=True)))
+    return Manifest(digest, _settings(configuration), tuple(zip(layers, digests, strict=True)))
 
 
 def _inside(directory: Path, name: str) -> Path:
