@@ -234,7 +234,7 @@ def test_a_blob_that_is_not_what_it_says_is_refused(store, source, which):
 
 
 @pytest.mark.parametrize(
-    "config", [{"Env": 7}, {"Entrypoint": "train"}, {"Cmd": [1]}, {"WorkingDir": []}, [1]]
+    "config", [{"Env": 7}, {"Entrypoint": "train"}, {"Cmd": [1]}, {"WorkingDir": [1]}, [1]]
 )
 def test_a_configuration_of_other_types_is_refused(store, source, config):
     layout(source, [file("x", "1")], config=config)
