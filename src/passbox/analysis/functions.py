@@ -167,8 +167,9 @@ _RESULTS = {
     "first": """abs any_value array_distinct array_intersect array_remove array_sort array_union bit_and
         bit_or bit_xor first first_value lag last last_value lead left lpad max max_by min
         min_by mode negative nth_value nullif nullifzero percentile_disc positive reverse right
-        rpad shiftleft shiftright shiftrightunsigned slice sort_array substr substring try_add
-        try_mod try_subtract zeroifnull""",
+        rpad shiftleft shiftright shiftrightunsigned slice sort_array substr substring
+        zeroifnull""",
+    "tried": "try_add try_mod try_multiply try_subtract",
     "common": "coalesce concat greatest if ifnull least nanvl nvl nvl2 pmod",
     "array": "array array_agg array_repeat collect_list collect_set sequence",
     "keys": "map_keys",

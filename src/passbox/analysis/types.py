@@ -208,6 +208,9 @@ class Types:
                 return UNKNOWN
             case "first":
                 return given[0] if given else UNKNOWN
+            case "tried":  # bits of what fits at all; a decimal's digits are left open
+                found = common(given)
+                return Type("decimal") if found.family == "decimal" else named(found.name)
             case "common":
                 return common(given[1:] if name in ("if", "nvl2") else given)
             case "element":
@@ -380,7 +383,7 @@ _DIGITS = {"tinyint": 3, "smallint": 5, "int": 10, "bigint": 20}
 
 def exact(node: exp.Expr, left: Type, right: Type) -> Type | None:
     """The decimal that + - or * of two exact numbers gives; None where not known or beyond 38 digits."""
-    one, other = _exact_digits(node.this, left), _exact_digits(node.expression, right)
+    one, other = exact_digits(node.this, left), exact_digits(node.expression, right)
     if one is None or other is None:
         return None
     (p, s), (q, r) = one, other
@@ -392,7 +395,7 @@ def exact(node: exp.Expr, left: Type, right: Type) -> Type | None:
     return Type(f"decimal({whole},{scale})") if whole <= 38 else None
 
 
-def _exact_digits(node: exp.Expr, type: Type) -> tuple[int, int] | None:
+def exact_digits(node: exp.Expr, type: Type) -> tuple[int, int] | None:
     """As `digits`; a literal has those that it is written with."""
     literal = isinstance(node, exp.Literal) and str(node.this).isdigit()
     return (len(str(int(node.this))), 0) if literal else digits(type)
