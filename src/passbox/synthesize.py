@@ -99,6 +99,12 @@ def _check_columns(table: "pa.Table", request: "Request") -> None:
     except JobFailed as refused:
         raise JobFailed("SYNTHESIS_COLUMN_REFUSED", refused.message) from refused
     for field in table.schema:
+        plain = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if pa.types.is_string_view(plain):
+            raise JobFailed(
+                "SYNTHESIS_COLUMN_REFUSED",
+                f"{field.name} is of type {plain}, which is not learned from: cast it to string.",
+            )
         if pa.types.is_null(field.type):
             raise JobFailed(
                 "SYNTHESIS_COLUMN_REFUSED",

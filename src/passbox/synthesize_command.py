@@ -17,6 +17,8 @@ from passbox.errors import PassboxError
 from passbox.printing import print_json, show
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pyarrow as pa
 
     from passbox.synthesize import Generated
@@ -48,10 +50,10 @@ def _place(suffixes: tuple[str, ...]) -> Any:
 @click.argument("file", type=click.Path(exists=True, path_type=Path, dir_okay=False))
 @click.option(
     "--epsilon",
-    type=click.FloatRange(0.0001, 100),
+    type=click.FloatRange(0.0001, 10),
     callback=_number,
     required=True,
-    help="The privacy budget.",
+    help="The privacy budget, 0.0001 to 10.",
 )
 @click.option(
     "--delta", type=click.FloatRange(1e-15, 0.01), callback=_number, default=1e-9, show_default=True
@@ -90,7 +92,10 @@ def synthesize(
     seed: int | None,
     as_json: bool,
 ) -> None:
-    """Make differentially private synthetic rows from FILE (Parquet or CSV)."""
+    """Make differentially private synthetic rows from FILE (Parquet or CSV).
+
+    Names and types of the columns count as public; those of a CSV file are read from its rows.
+    """
     from passbox.synthesis import Source, Thresholds, seeded
     from passbox.synthesize import generate
 
@@ -137,7 +142,7 @@ def _read(file: Path) -> "pa.Table":
             options = arrow_csv.ConvertOptions(strings_can_be_null=True)
             return arrow_csv.read_csv(file, convert_options=options)
         return parquet.read_table(file)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         # its first line: the others quote rows
         told = str(error).splitlines()[0].partition(":")[0]
         kind = "CSV" if file.suffix == ".csv" else "Parquet"
@@ -178,12 +183,14 @@ def _request(
 
 def _declared(file: Path) -> dict[str, Any]:
     """A declaration, held to the same model as over the wire."""
+    from passbox.synthesis import declaration
     from passbox.wire.model import Requests, load_services
 
     try:
         document = json.loads(file.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise click.ClickException(f"{file} is not a JSON file: {error}") from error
+    declaration.known(document)
     nobody = str(UUID(int=0))
     request = {"membershipIdentifier": nobody, "analysisTemplateIdentifier": nobody, "declaration": document}
     requests = Requests(load_services(("passbox",)))
@@ -193,15 +200,29 @@ def _declared(file: Path) -> dict[str, Any]:
 
 def _write(table: "pa.Table", out: Path) -> None:
     """The rows under their name at once, or not at all."""
-    import tempfile
-
     from passbox.synthesize import write
 
-    with tempfile.TemporaryDirectory(dir=out.absolute().parent) as folder:
-        directory = Path(folder, "rows")
-        write(table, directory, "csv" if out.suffix == ".csv" else "parquet", single=True)
-        [file] = directory.iterdir()
-        file.replace(out)
+    def fill(directory: Path) -> Path:
+        rows = directory / "rows"
+        write(table, rows, "csv" if out.suffix == ".csv" else "parquet", single=True)
+        [file] = rows.iterdir()
+        return file
+
+    _at_once(out, fill)
+
+
+def _at_once(place: Path, fill: "Callable[[Path], Path]") -> None:
+    """Moves the file that `fill` writes beside a place to it; nothing is left where that fails."""
+    import tempfile
+
+    try:
+        with tempfile.TemporaryDirectory(dir=place.absolute().parent) as folder:
+            fill(Path(folder)).replace(place)
+    except OSError as error:
+        raise click.ClickException(
+            f"{place} was not written: {error.strerror or error}. "
+            "Free some space there, or name another place."
+        ) from error
 
 
 def _show(found: "Generated", out: Path) -> None:
@@ -227,7 +248,9 @@ def _show(found: "Generated", out: Path) -> None:
 
 
 def _report(found: "Generated", file: Path) -> None:
-    if file.suffix == ".json":
-        file.write_bytes(found.report.json())
-    else:
-        file.write_text(found.report.html())
+    def fill(directory: Path) -> Path:
+        made = directory / "report"
+        made.write_bytes(found.report.json() if file.suffix == ".json" else found.report.html().encode())
+        return made
+
+    _at_once(file, fill)

@@ -1,6 +1,8 @@
 """`passbox synthesize`: a file in, a file and a report out; nothing is written where something is wrong."""
 
+import errno
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,12 @@ def test_a_seed_repeats_and_is_said_not_to_be_private(file: Path, tmp_path: Path
         (["--declaration", "{list}"], "declaration"),
         (["--declaration", "{number}"], "low"),
         (["--declaration", "{fraction}"], "maximumRows"),
+        (["--declaration", "{unknown}"], "no key foo; there are columns, person, dependencies"),
+        (["--declaration", "{inner}"], "no key lowest within columns"),
+        (["--declaration", "{twice}"], "more than one columnName age"),
+        (["--declaration", "{still}"], "Age declares a `step` of 0"),
+        (["--declaration", "{again}"], "sex declares one of its `values` more than once"),
+        (["--epsilon", "60"], "0.0001<=x<=10"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_written(
@@ -98,6 +106,11 @@ def test_what_is_wrong_is_said_and_nothing_written(
         "list": [1],
         "number": {"columns": [{"columnName": "age", "low": 0, "high": 9}]},
         "fraction": {"person": {"columnName": "sex", "maximumRows": 2.5}},
+        "unknown": {"foo": 1},
+        "inner": {"columns": [{"columnName": "age", "lowest": "0"}]},
+        "twice": {"columns": [{"columnName": "age", "low": "0", "high": "9"}] * 2},
+        "still": {"columns": [{"columnName": "age", "low": "0", "high": "9", "step": "0"}]},
+        "again": {"columns": [{"columnName": "sex", "values": ["f", "m", "f"]}]},
         "odd": {"columns": [{"columnName": "age", "low": "young", "high": "old"}]},
     }
     for name, document in said.items():
@@ -115,3 +128,42 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "in.parquet").write_text("no parquet")
     ran = run(tmp_path / "in.parquet", tmp_path / "out.csv")
     assert (ran.exit_code, "cannot be read" in ran.output) == (1, True)
+
+
+def test_names_and_types_that_cannot_be_are_refused_in_a_line(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("a,b,a,d,e,f\n" + "1,2,3,4,5,6\n" * 2_000)
+    ran = run(tmp_path / "in.csv", tmp_path / "out.csv")
+    assert (ran.exit_code, "more than one column a" in ran.output) == (1, True)
+    table = parquet.read_table(file)
+    views = table.set_column(2, "sex", table["sex"].cast(pa.string_view()))
+    parquet.write_table(views, tmp_path / "in.parquet")
+    ran = run(tmp_path / "in.parquet", tmp_path / "out.csv")
+    assert (ran.exit_code, "sex is of type string_view" in ran.output) == (1, True)
+
+
+@pytest.mark.parametrize("place", ["out", "report"])
+def test_a_full_disk_names_the_place_and_leaves_nothing(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    out, report = tmp_path / "out.parquet", tmp_path / "report.json"
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(
+        *(("passbox.synthesize.write", full) if place == "out" else (Path, "write_bytes", full))
+    )
+    more = () if place == "out" else ("--report", str(report))
+    ran = run(file, out, *more)
+    failed = out if place == "out" else report
+    assert (ran.exit_code, f"{failed} was not written: No space left" in ran.output) == (1, True)
+    assert "--home" not in ran.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_seeded_report_claims_no_privacy(file: Path, tmp_path: Path) -> None:
+    ran = run(file, tmp_path / "out.csv", "--seed", "7", "--json", "--report", str(tmp_path / "r.json"))
+    for told in (json.loads(ran.stdout), json.loads((tmp_path / "r.json").read_text())):
+        assert told["privacy"]["private"] is False
+        assert told["scores"]["private"] is False
+        assert told["scores"]["noisy"] is True

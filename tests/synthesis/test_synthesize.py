@@ -248,12 +248,71 @@ def test_a_person_has_at_most_cap_rows_and_noise_for_as_many() -> None:
     assert made.unit == "all rows of one who, of which 3 count"
 
 
-def test_dictionaries_and_metadata_come_back() -> None:
-    table = (
-        mixed().set_column(0, "city", mixed()["city"].dictionary_encode()).replace_schema_metadata({"a": "b"})
-    )
+def test_dictionaries_come_back_and_metadata_does_not() -> None:
+    table = mixed().set_column(0, "city", mixed()["city"].dictionary_encode())
+    told = [field.with_metadata({"rows": str(ROWS)}) for field in table.schema]
+    table = table.cast(pa.schema(told, metadata={"rows": str(ROWS)}))
     made = synthesize(table, asked(table), seeded(1)).table
-    assert made.schema.equals(table.schema, check_metadata=True)
+    assert made.schema.equals(table.schema)
+    assert made.schema.metadata is None
+    assert {field.metadata for field in made.schema} == {None}
+
+
+def numbers_made(values: Any, **declared: Any) -> list[Any]:
+    """The different values that are made of one column, in order."""
+    table = pa.table({"n": values, "late": [True, False] * (len(values) // 2)})
+    columns = (
+        Column("n", "numerical", **declared),
+        Column("late", "categorical", values=(True, False)),
+    )
+    made = synthesize(table, Request(columns, Fraction(5)), seeded(1)).table
+    return sorted(made["n"].unique().to_pylist())
+
+
+@pytest.mark.parametrize(
+    ("step", "low", "high"), [(1.0, 0.0, 6.0), (0.1, 0.0, 0.6), (0.25, 0.125, 1.625), (10.0, -30.0, 30.0)]
+)
+def test_floats_lie_on_their_steps(step: float, low: float, high: float) -> None:
+    steps = np.random.default_rng(2).integers(0, 7, ROWS)
+    expected = [round(low + step * at, 9) for at in range(7)]
+    values = np.array(expected)[steps]
+    assert numbers_made(values, low=low, high=high, step=step) == expected
+    assert numbers_made(values, low=low, high=high - step / 2, step=step) == expected[:-1]
+    if step in (1.0, 0.1):
+        assert numbers_made(values) == expected
+
+
+def test_many_steps_stay_steps_within_the_declared_bounds() -> None:
+    draw = np.random.default_rng(2)
+    whole = numbers_made(draw.integers(0, 10**9, ROWS), low=1, high=10**9, step=7)
+    assert {value % 7 for value in whole} == {1}
+    assert 1 <= whole[0] < whole[-1] <= 10**9
+    floats = numbers_made(draw.random(ROWS) * 1e6, low=0.5, high=1e6, step=0.5)
+    assert {value % 0.5 for value in floats} == {0.0}
+    assert 0.5 <= floats[0] < floats[-1] <= 1e6
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.timestamp("us"), pa.date64(), pa.date32()])
+def test_a_sentinel_of_the_year_9999_stays_within_what_a_date_can_be(kind: pa.DataType) -> None:
+    draw = np.random.default_rng(2)
+    usual = datetime.datetime(2020, 1, 1)
+    values = [
+        datetime.datetime(9999, 12, 31) if draw.random() < 0.4 else usual + datetime.timedelta(days=int(day))
+        for day in draw.integers(0, 900, ROWS)
+    ]
+    made = numbers_made(pa.array(values).cast(kind))
+    assert (made[0].year, made[-1].year) in ((2019, 9999), (2020, 9999))
+
+
+def test_bounds_of_few_rows_cut_nothing_large_off() -> None:
+    draw = np.random.default_rng(2)
+    values = 1024 + draw.integers(0, 1024, ROWS)  # one octave, thin in every part of it
+    table = pa.table({"n": values, "late": [True, False] * (ROWS // 2)})
+    columns = (Column("n", "numerical"), Column("late", "categorical", values=(True, False)))
+    for seed in range(8):
+        made = synthesize(table, Request(columns, Fraction(1, 2)), seeded(seed))
+        told = made.domain["n"]
+        assert np.mean((values < told["low"]) | (values > told["high"])) < 0.1
 
 
 @pytest.mark.parametrize(
@@ -287,6 +346,21 @@ def test_a_request_that_does_not_fit_says_why(changes: dict[str, Any], words: st
     request = Request(**{"columns": plain.columns, "epsilon": plain.epsilon} | changes)
     with pytest.raises(ValidationException, match=words):
         synthesize(table, request, seeded(1))
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        (Column("age", "numerical", low=0, high=60, step=0), "age declares a `step` of 0"),
+        (Column("age", "numerical", low=0, high=60, step=-1), "age declares a `step` of -1"),
+        (Column("age", "categorical", values=(1, 2, 1)), "age declares one of its `values` more than once"),
+    ],
+)
+def test_a_declared_domain_that_is_none_says_why(column: Column, words: str) -> None:
+    table = mixed(100)
+    columns = (column, *(each for each in asked(table).columns if each.name != "age"))
+    with pytest.raises(ValidationException, match=words):
+        synthesize(table, Request(columns, Fraction(1)), seeded(1))
 
 
 def test_a_label_is_no_number() -> None:

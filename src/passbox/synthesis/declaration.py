@@ -28,6 +28,29 @@ from passbox.synthesis.request import Column, Dependency, Kind, Person, Request,
 SCORE_SHARE = Fraction(1, 20)  # of the budget, what the score of the result costs
 
 
+_KEYS = {
+    "": ("columns", "person", "dependencies"),
+    "columns": ("columnName", "values", "low", "high", "step"),
+    "person": ("columnName", "maximumRows"),
+    "dependencies": ("determinants", "dependent"),
+}
+
+
+def known(document: Any) -> None:
+    """Raises ValidationException where a declaration, as written, has a key that means nothing."""
+    if not isinstance(document, dict):
+        return  # which the model refuses
+    for place, part in [("", document), *document.items()]:
+        for one in part if isinstance(part, list) else [part]:
+            for key in one if place in _KEYS and isinstance(one, dict) else ():
+                if key not in _KEYS[place]:
+                    within = f" within {place}" if place else ""
+                    raise refused(
+                        place or key,
+                        f"The declaration has no key {key}{within}; there are {', '.join(_KEYS[place])}.",
+                    )
+
+
 def request(parameters: Mapping[str, Any], declaration: Mapping[str, Any], schema: pa.Schema) -> Request:
     """The synthesis that a template asks for.
 
@@ -37,6 +60,10 @@ def request(parameters: Mapping[str, Any], declaration: Mapping[str, Any], schem
     classified = {
         column["columnName"]: column for column in parameters["columnClassification"]["columnMapping"]
     }
+    _once("column", [field.name for field in schema], "The table")
+    _once(
+        "columnName", [column["columnName"] for column in declaration.get("columns", ())], "The declaration"
+    )
     declared = {column["columnName"]: column for column in declaration.get("columns", ())}
     person = declaration.get("person")
     names = [field.name for field in schema if person is None or field.name.lower() != person["columnName"]]
@@ -66,6 +93,12 @@ def request(parameters: Mapping[str, Any], declaration: Mapping[str, Any], schem
         ),
         score=SCORE_SHARE,
     )
+
+
+def _once(key: str, names: Sequence[str], what: str) -> None:
+    for at, name in enumerate(names):
+        if name in names[:at]:
+            raise refused("columns", f"{what} has more than one {key} {name}; each may be there once.")
 
 
 def _spelled(name: str, schema: pa.Schema) -> str:
@@ -104,7 +137,7 @@ def _read(field: pa.Field, texts: Sequence[str]) -> list[Any]:
 
 def _step(field: pa.Field, text: str) -> Any:
     per = 86_400 if pa.types.is_date(field.type) else 1
-    if pa.types.is_date(field.type) or pa.types.is_timestamp(field.type):
+    if pa.types.is_temporal(field.type):
         [seconds] = _read(pa.field(field.name, pa.float64()), [text])
         return pa.scalar(round(seconds * per * 1e6), pa.duration("us")).as_py()
     return _read(field, [text])[0]

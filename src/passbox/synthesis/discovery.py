@@ -5,6 +5,7 @@ Every answer is computed from noisy counts over cells that are public beforehand
 that only the data knows, is told above a threshold that a single unit passes with less than its part of δ.
 """
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NoReturn
@@ -17,7 +18,7 @@ from passbox.errors import JobFailed
 from passbox.synthesis import request as asked
 from passbox.synthesis.accounting import DISCOVERY
 from passbox.synthesis.domain import Cells, Labels
-from passbox.synthesis.encoding import Array, distance, limits, number, numbers
+from passbox.synthesis.encoding import Array, distance, limits, number, numbers, plain, whole_step
 from passbox.synthesis.measurement import CHUNK, Meter, project
 from passbox.synthesis.noise import noise
 
@@ -103,12 +104,23 @@ def bounds(spec: asked.Column, column: pa.ChunkedArray, rho: Fraction, meter: Me
     outer = np.unique([sure[0], sure[-1]])
     noisy, deviation = meter.release(DOMAINS, parts[outer], rho / 2)
     limit = deviation * (2 * np.log(noisy.size) + 6) ** 0.5
-    first, last = np.nonzero(noisy[0] > limit)[0], np.nonzero(noisy[-1] > limit)[0]
     edges = _octave_edges(half)
     least, most = limits(column.type)
-    low = edges[sure[0] * _PARTS + (first[0] if len(first) else 0)]
-    high = edges[sure[-1] * _PARTS + (last[-1] if len(last) else _PARTS - 1) + 1]
-    return max(low, least), min(high, most)
+    low = edges[sure[0] * _PARTS + _outside(noisy[0], limit, deviation)]
+    high = edges[(sure[-1] + 1) * _PARTS - _outside(noisy[-1][::-1], limit, deviation)]
+    # as Python's numbers, which compare and stay exact where a type holds more than 53 bits
+    return max(float(low), least), min(float(high), most)
+
+
+def _outside(noisy: Array, limit: float, deviation: float) -> int:
+    """How many parts of an outermost octave, from its outer end, surely hold next to nothing.
+
+    Where parts are so thin that which is the first above the limit is chance, those before it hold more
+    than their noise together, and the whole octave counts.
+    """
+    above = np.nonzero(noisy > limit)[0]
+    first = int(above[0]) if len(above) else 0
+    return first if noisy[:first].sum() <= 3 * deviation * first**0.5 else 0
 
 
 def repeats(spec: asked.Column, column: pa.ChunkedArray, rows: float, rho: Fraction, meter: Meter) -> None:
@@ -176,29 +188,46 @@ def places(column: pa.ChunkedArray, rho: Fraction, meter: Meter) -> float:
     return 0.0
 
 
+def on_steps(low: Any, high: Any, step: int | float) -> tuple[Any, Any]:
+    """The outermost multiples of a step between two numbers; those around them where none lies between."""
+    if not step:
+        return low, high
+    if isinstance(step, int):  # exact beyond 53 bits
+        first, last = -(-math.ceil(low) // step), math.floor(high) // step
+    else:
+        first, last = math.ceil(low / step - _TINY), math.floor(high / step + _TINY)
+    if first > last:
+        first, last = last, first
+    return plain(first * step), plain(last * step)
+
+
 def cells(kind: pa.DataType, low: Any, high: Any, step: int | float) -> Cells:
-    """The finest cells between two numbers: one for each value where they are few, else at most 131,072."""
+    """The finest cells between two numbers: one for each value where they are few, else at most 131,072.
+
+    Values lie at low, low + step, … as far as high; numbers are exact where the type's are.
+    """
     whole = not pa.types.is_floating(kind)
     if whole:
-        low, high, step = int(np.floor(low)), int(np.ceil(high)), max(int(step), 1)
-    span = (high - low) / step if step else float("inf")
-    if span < _FINEST:
-        count = int(span + 0.5) + 1
-        start = low - step / 2 if not whole else low
-        edges = start + np.arange(count + 1) * step
-    else:
-        edges = np.linspace(float(low), float(high), _COARSE * 8 + 1)
-        if whole:
-            edges = np.unique(np.rint(edges / step) * step).astype(np.int64)
-            edges[0], edges[-1] = low, high + step
-    return Cells(kind, np.asarray(edges, dtype=np.int64 if whole else np.float64), step)
+        low, high, step = math.floor(low), math.ceil(high), max(int(step), 1)
+    if not step:
+        edges = np.linspace(low, high, _COARSE * 8 + 1)
+        return Cells(kind, edges, step, float(low), float(high))
+    count = ((high - low) // step if whole else math.floor((high - low) / step + _TINY)) + 1
+    parts = count if count <= _FINEST else _COARSE * 8
+    # a float's values stand in the middle of their cells
+    start = low if whole else low - step / 2
+    edges = np.array(
+        [start + count * part // parts * step for part in range(parts + 1)],
+        dtype=np.int64 if whole else np.float64,
+    )
+    return Cells(kind, edges, step, low, min(plain(low + (count - 1) * step), high))
 
 
 def declared(spec: asked.Column, kind: pa.DataType) -> tuple[Any, Any, int | float]:
     """low, high and step of a declaration, as numbers."""
-    step = distance(spec.step, kind) if spec.step is not None else (0 if pa.types.is_floating(kind) else 1)
-    if pa.types.is_date64(kind):
-        step = max(step, 86_400_000)
+    step = 0 if spec.step is None else distance(spec.step, kind)
+    if not pa.types.is_floating(kind):
+        step = max(step, whole_step(kind))
     return number(spec.low, kind), number(spec.high, kind), step
 
 

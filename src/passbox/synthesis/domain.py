@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from passbox.synthesis.encoding import Array, Numbers, numbers, restored
+from passbox.synthesis.encoding import Array, Numbers, numbers, restored, told
 from passbox.synthesis.measurement import smallest
 
 
@@ -54,18 +54,22 @@ class Labels:
 
     def described(self) -> dict[str, Any]:
         """What is public of the column."""
-        return {"values": self.values.to_pylist(), "rest": self.rest}
+        return {"values": told(self.values), "rest": self.rest}
 
 
 @dataclass(frozen=True)
 class Cells:
     """Cell i holds the numbers edges[i] … edges[i+1], the upper one aside; `step`: the distance of
-    values, 0: none.
+    values, 0: none. low, high: the least and the greatest number that is ever made.
+
+    Of floats with a step the edges lie half a step below the values, which are not exact.
     """
 
     kind: pa.DataType
     edges: Array
     step: int | float
+    low: int | float
+    high: int | float
 
     @property
     def size(self) -> int:
@@ -92,12 +96,18 @@ class Cells:
         if self.step:
             steps = np.maximum(np.rint(width / self.step), 1.0)
             inside = np.minimum(np.floor(share * steps), steps - 1)
-            values = low + (inside.astype(low.dtype) * self.step)
+            if self.edges.dtype == np.float64:
+                values = self._on_steps(np.rint((low - self.edges[0]) / self.step) + inside)
+            else:
+                values = low + inside.astype(low.dtype) * self.step
         else:
-            values = low + share * width
-        if self.edges.dtype == np.float64 and self.step:
-            values = np.round(values, max(0, int(np.ceil(-np.log10(self.step))) + 1))
+            values = np.clip(low + share * width, self.low, self.high)
         return restored(Numbers(values, nulls if nulls.any() else None), self.kind)
+
+    def _on_steps(self, place: Array) -> Array:
+        """The float that is so many steps above `low`, without the digits that only the sum brought."""
+        digits = 14 - int(np.floor(np.log10(max(abs(self.low), abs(self.high), self.step))))
+        return np.clip(np.round(self.low + place * self.step, min(max(digits, 0), 300)), self.low, self.high)
 
     def possible(self, nullable: bool) -> Array:
         """Which codes may be made."""
@@ -109,10 +119,7 @@ class Cells:
         """What is public of the column: bounds and step as values of its type, and the intervals told
         apart.
         """
-        ends = restored(
-            Numbers(np.array([self.edges[0], self.edges[-1] - (self.step or 0)]), None), self.kind
-        )
-        low, high = ends.to_pylist()
+        low, high = told(restored(Numbers(np.array([self.low, self.high]), None), self.kind))
         return {"low": low, "high": high, "step": self.step or None, "intervals": self.size - 1}
 
 
@@ -121,4 +128,4 @@ Domain = Labels | Cells
 
 def merged(cells: Cells, starts: Array) -> Cells:
     """Coarser cells, each of which starts at one of these."""
-    return Cells(cells.kind, cells.edges[[*starts, len(cells.edges) - 1]], cells.step)
+    return Cells(cells.kind, cells.edges[[*starts, len(cells.edges) - 1]], cells.step, cells.low, cells.high)

@@ -6,7 +6,7 @@ a decimal in units of its last digit; floats stay floats. NaN counts as null. Th
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -33,25 +33,27 @@ def numeric(kind: pa.DataType) -> bool:
     )
 
 
-def limits(kind: pa.DataType) -> tuple[float, float]:
-    """The least and greatest number that a type can hold."""
+def limits(kind: pa.DataType) -> tuple[int | float, int | float]:
+    """The least and greatest number that a type can hold, exact; of dates and timestamps the years 1 to
+    9999.
+    """
     if pa.types.is_integer(kind):
         info = np.iinfo(kind.to_pandas_dtype())
-        return float(info.min), float(info.max)
+        return int(info.min), int(info.max)
     if pa.types.is_floating(kind):
         most = float(np.finfo(kind.to_pandas_dtype()).max)
         return -most, most
     if pa.types.is_decimal(kind):
-        return -(10.0**kind.precision) + 1, 10.0**kind.precision - 1
+        return 1 - 10**kind.precision, 10**kind.precision - 1
     if pa.types.is_time(kind):
-        return 0.0, float(86_400 * _TICKS[kind.unit] - 1)
+        return 0, 86_400 * _TICKS[kind.unit] - 1
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         day = (
             1
             if pa.types.is_date32(kind)
             else 86_400 * _TICKS["ms" if pa.types.is_date64(kind) else kind.unit]
         )
-        return max(-719_162.0 * day, -_LARGEST), min(2_932_897.0 * day - 1, _LARGEST)  # the years 1 to 9999
+        return max(-719_162 * day, -(2**62)), min(2_932_897 * day - 1, 2**62)
     return -_LARGEST, _LARGEST
 
 
@@ -134,3 +136,22 @@ def distance(value: Any, kind: pa.DataType) -> int | float:
     if days and pa.types.is_date32(kind):
         return int(value.days)
     return int(pa.scalar(value, pa.duration("ms" if days else kind.unit)).value)
+
+
+def whole_step(kind: pa.DataType) -> int:
+    """The least distance of two numbers of a type that holds no floats."""
+    return 86_400_000 if pa.types.is_date64(kind) else 1
+
+
+def plain(value: int | float) -> int | float:
+    """The number without the digits that only a float's sum or product brought: 15 of them stay."""
+    return value if isinstance(value, int) else float(f"{value:.15g}")
+
+
+def told(array: pa.Array) -> list[Any]:
+    """The values as Python has them; dates and timestamps, of which Python knows fewer, as text in UTC."""
+    if pa.types.is_timestamp(array.type):
+        array = array.view(pa.timestamp(array.type.unit))  # without a zone, which needs its table
+    if pa.types.is_date(array.type) or pa.types.is_timestamp(array.type):
+        array = array.cast(pa.string())
+    return cast(list[Any], array.to_pylist())

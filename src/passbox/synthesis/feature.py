@@ -15,7 +15,7 @@ from passbox.synthesis import discovery
 from passbox.synthesis import request as asked
 from passbox.synthesis.discovery import Shape
 from passbox.synthesis.domain import Cells, Labels, merged
-from passbox.synthesis.encoding import Array
+from passbox.synthesis.encoding import Array, whole_step
 from passbox.synthesis.measurement import Meter
 from passbox.synthesis.request import Request
 from passbox.synthesis.sampling import within
@@ -118,7 +118,8 @@ def features(table: pa.Table, request: Request, rows: int, meter: Meter) -> list
                 discovery.repeats(spec, column, rows, each / 8, meter)
             low, high = discovery.bounds(spec, column, each, meter)
             floats = pa.types.is_floating(field.type)
-            step = discovery.places(column, each / 4, meter) if floats else 1
+            step = discovery.places(column, each / 4, meter) if floats else whole_step(field.type)
+            low, high = discovery.on_steps(low, high, step)
         else:
             low, high, step = discovery.declared(spec, field.type)
         fine = discovery.cells(field.type, low, high, step)

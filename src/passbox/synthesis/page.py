@@ -118,7 +118,7 @@ def _scores(content: Mapping[str, Any]) -> str:
         if scores is None:
             continue
         compared = scores["compared"]
-        noise = ", with noise that the budget paid for" if scores["private"] else ", without noise"
+        noise = ", with noise that the budget paid for" if scores["noisy"] else ", without noise"
         cards = "".join(_score(figure) for figure in scores["figures"])
         failures = "".join(
             f'<p class="notice">{text(each["message"], 600)}</p>' for each in scores["failures"]

@@ -48,7 +48,7 @@ class Report:
         """What may be told to every member: nothing in it comes from real rows but through the budget."""
         scores = self.content["scores"]
         told = {key: self.content[key] for key in ("table", "privacy")}
-        return {**told, "scores": scores if scores and scores["private"] else None}
+        return {**told, "scores": scores if scores and scores["noisy"] else None}
 
 
 def report(
@@ -111,6 +111,7 @@ def _scores(scores: Scores | None) -> dict[str, Any] | None:
         return None
     return {
         "attackVersion": ATTACK_VERSION,
+        "noisy": scores.noisy,
         "private": scores.private,
         "passed": scores.passed,
         "compared": {

@@ -145,6 +145,8 @@ def _check_column(column: Column, labels: bool) -> None:
             raise refused("columns", f"{column.name} is categorical: declare `values`, not bounds.")
         if column.values is not None and not column.values:
             raise refused("columns", f"{column.name} declares no values: give one or more, or leave it out.")
+        if column.values is not None and len(set(column.values)) < len(column.values):
+            raise refused("columns", f"{column.name} declares one of its `values` more than once.")
         return
     if labels:
         raise refused("columns", f"{column.name} holds no numbers or times: classify it as categorical.")
@@ -152,6 +154,8 @@ def _check_column(column: Column, labels: bool) -> None:
         raise refused("columns", f"{column.name} is numerical: declare `low` and `high`, not values.")
     if declared[0] != declared[1] or (declared[0] and not column.low < column.high):
         raise refused("columns", f"{column.name} must declare both `low` and `high`, low below high.")
+    if column.step is not None and not column.step > type(column.step)(0):
+        raise refused("columns", f"{column.name} declares a `step` of {column.step}: it must be above 0.")
 
 
 def refused(field_name: str, message: str) -> ValidationException:

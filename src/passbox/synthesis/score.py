@@ -92,8 +92,8 @@ class Failure:
 
 @dataclass(frozen=True)
 class Scores:
-    """All scores. private: whether they carry noise; error: how far the noise is from the ideal (total
-    variation).
+    """All scores. noisy: whether they carry noise; private: whether nobody can take it off, which a seed
+    lets one do; error: how far the noise is from the ideal (total variation).
 
     members, held_out: how many rows of each were compared with `synthetic` rows.
     """
@@ -104,6 +104,7 @@ class Scores:
     members: int
     held_out: int
     synthetic: int
+    noisy: bool
     private: bool
     error: Fraction = Fraction(0)
     failures: tuple[Failure, ...] = ()
@@ -153,7 +154,8 @@ def judge(
         members=round(ours.size),
         held_out=round(theirs.size),
         synthetic=synthetic.num_rows,
-        private=budget is not None,
+        noisy=budget is not None,
+        private=budget is not None and budget.source.private,
         error=error,
         failures=tuple(_failure(score) for score in scores if not score.passed),
     )

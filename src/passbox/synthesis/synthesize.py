@@ -33,8 +33,8 @@ COUNT_SHARE, DEPENDENCY_SHARE = Fraction(1, 200), Fraction(2, 100)
 
 @dataclass(frozen=True)
 class Synthetic:
-    """table:   the synthetic rows: names, types, nullability and metadata of the input, a person's column
-    aside.
+    """table:   the synthetic rows: names, types and nullability of the input, a person's column aside,
+    and no metadata.
     spends:  what the budget went for; the lines' ε add up to at most the ε asked, nearly all of it.
     epsilon, delta, rho: the claim, for the table, the domains and this ledger together; ρ is what zCDP it
     is.
@@ -88,11 +88,12 @@ def synthesize(
     every = features(counted, request, rows, meter)
     codes = {feature.name: feature.domain.encode(counted[feature.name]) for feature in every}
     made = _made(every, codes, request, rows, meter)
-    out = [table.schema.field(name) for name in table.schema.names if name in made]
+    # metadata may hold anything of the input, such as its number of rows
+    out = [table.schema.field(name).remove_metadata() for name in table.schema.names if name in made]
     return Synthetic(
         pa.Table.from_arrays(
             [made[field.name].cast(field.type) for field in out],
-            schema=pa.schema(out, metadata=table.schema.metadata),
+            schema=pa.schema(out),
         ),
         tuple(budget.spends),
         request.epsilon,

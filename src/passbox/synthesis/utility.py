@@ -261,6 +261,6 @@ def _interval_names(edges: Any, kind: pa.DataType) -> list[str]:
     whole = edges if pa.types.is_floating(kind) else np.round(edges)
     shown = [
         f"{value:.4g}" if isinstance(value, float) else str(value)
-        for value in encoding.restored(encoding.Numbers(whole, None), kind).to_pylist()
+        for value in encoding.told(encoding.restored(encoding.Numbers(whole, None), kind))
     ]
     return [f"from {name}" for name in shown[:-1]]
