@@ -29,9 +29,8 @@ from passbox.analysis.tree import same
 from passbox.analysis.types import Types
 from passbox.errors import QueryRefused
 
-_WRITTEN = (
-    4  # casts and brackets that may stand around one operator of a member's once the gate has written it
-)
+# casts and brackets that may stand around one operator of a member's once the gate has written it
+_WRITTEN = 4
 
 
 def approve(

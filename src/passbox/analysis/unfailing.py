@@ -388,10 +388,9 @@ def _meet(nodes: list[exp.Expr], node: exp.Expr, types: Types) -> None:
     _fit(nodes, node, types)
     texts = [one for one in nodes if types.of(one).family == "string"]
     _known(nodes, node, types)
-    if not texts or not others:
-        _alike(others, node)
-        return
     _alike(others, node)
+    if not texts or not others:
+        return
     to = "DOUBLE" if len({_MET.get(one) for one in others}) > 1 else _MET.get(min(others))
     for one in texts:
         if to is not None and not _moment(one, Type(to.lower())):
